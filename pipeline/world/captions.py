@@ -1,0 +1,184 @@
+"""Captions of the micro-world: five people describing one scene, each leaving things out.
+
+The two styles share the language but not the habits: `scenes` is plain description, `album` is what people write under their own
+photographs, with other words for the same things. That difference is what the cross-domain settings measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.world.scenes import BACKGROUNDS, Scene, Thing
+
+NOUNS: dict[str, dict[str, tuple[str, ...]]] = {
+    "scenes": {
+        "cat": ("cat", "cat", "kitten"), "dog": ("dog", "dog", "puppy"), "horse": ("horse", "horse", "pony"),
+        "man": ("man", "man", "guy", "person"), "woman": ("woman", "woman", "lady", "person"), "car": ("car",),
+        "bus": ("bus",), "train": ("train",), "bike": ("bike", "bicycle"), "boat": ("boat", "boat", "sailboat"),
+        "house": ("house", "house", "building"), "tree": ("tree",), "flower": ("flower",), "ball": ("ball",),
+        "chair": ("chair",), "table": ("table",), "cup": ("cup", "cup", "mug"), "apple": ("apple",),
+        "cake": ("cake",), "umbrella": ("umbrella", "umbrella", "parasol"), "fish": ("fish",), "bird": ("bird",),
+        "kite": ("kite",), "plane": ("plane", "plane", "airplane"), "cloud": ("cloud",), "sun": ("sun",),
+        "moon": ("moon", "moon", "crescent moon"),
+    },
+    "album": {
+        "cat": ("kitty", "cat"), "dog": ("pup", "dog"), "horse": ("stallion", "horse"), "man": ("uncle", "grandpa", "brother"),
+        "woman": ("aunt", "grandma", "sister"), "car": ("automobile", "car"), "bus": ("coach", "bus"),
+        "train": ("locomotive", "train"), "bike": ("bicycle",), "boat": ("yacht", "boat"), "house": ("cottage", "home"),
+        "tree": ("tree", "old tree"), "flower": ("blossom", "flower"), "ball": ("toy ball", "ball"),
+        "chair": ("seat", "chair"), "table": ("desk", "table"), "cup": ("mug", "teacup"), "apple": ("apple",),
+        "cake": ("birthday cake", "cake"), "umbrella": ("parasol", "umbrella"), "fish": ("fish",),
+        "bird": ("little bird", "bird"), "kite": ("paper kite", "kite"), "plane": ("aircraft", "plane"),
+        "cloud": ("cloud",), "sun": ("sunshine", "sun"), "moon": ("moon",),
+    },
+}
+COLOUR_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "scenes": {},
+    "album": {
+        "red": ("crimson", "red"), "orange": ("orange",), "yellow": ("golden", "yellow"), "green": ("emerald", "green"),
+        "blue": ("navy", "blue"), "purple": ("violet", "purple"), "pink": ("rosy", "pink"), "brown": ("chestnut", "brown"),
+        "black": ("dark", "black"), "white": ("ivory", "white"), "grey": ("silver", "grey"),
+    },
+}
+SIZE_WORDS = {
+    "scenes": {"small": ("small", "little"), "large": ("large", "big")},
+    "album": {"small": ("tiny",), "large": ("huge", "great")},
+}
+# (phrases after something on the ground, phrases after something in the sky)
+PLACES: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "scenes": {
+        "beach": (("on the beach", "on a sandy beach", "on the sand"), ("over the beach", "in the sky above the sand")),
+        "street": (("on the street", "on the road", "in the city"), ("over the street", "in the sky above the road")),
+        "snow": (("in the snow", "on the snowy ground"), ("over the snow", "in the winter sky")),
+        "room": (("in a room", "inside a room", "indoors"), ("in a room",)),
+        "night": (("at night", "in the dark"), ("in the night sky", "in the dark sky")),
+        "field": (("in a field", "on the grass", "in a green meadow"), ("over a field", "in the sky above the grass")),
+        "sea": (("on the sea", "in the water", "in the ocean"), ("over the sea", "in the sky above the water")),
+        "forest": (("in the forest", "in the woods"), ("over the forest", "in the sky above the woods")),
+        "desert": (("in the desert", "on the dry ground"), ("over the desert", "in the desert sky")),
+        "station": (("at a station", "near the tracks"), ("over a station", "in the sky above the tracks")),
+    },
+    "album": {
+        "beach": (("at the seaside", "on our beach holiday"), ("above the seaside",)),
+        "street": (("downtown", "in our street"), ("above downtown",)),
+        "snow": (("on our winter trip", "in the white winter"), ("above the winter hills",)),
+        "room": (("in our living room", "at home"), ("at home",)),
+        "night": (("late in the evening", "after sunset"), ("up in the evening sky",)),
+        "field": (("in the countryside", "on the farm"), ("above the farm",)),
+        "sea": (("out on the ocean", "on our sailing trip"), ("above the waves",)),
+        "forest": (("deep in the woods", "on our forest walk"), ("above the tree tops",)),
+        "desert": (("on our desert tour", "among the dunes"), ("above the dunes",)),
+        "station": (("at the railway station", "on the platform"), ("above the platform",)),
+    },
+}
+_VERBS = {
+    "animal": ("standing", "resting", "waiting", "looking around"), "person": ("standing", "walking", "smiling", "waiting"),
+    "vehicle": ("parked", "driving", "moving"), "sky": ("floating", "high up"), "thing": ("sitting", "lying", "standing"),
+}
+_KINDS = {
+    "cat": "animal", "dog": "animal", "horse": "animal", "bird": "sky", "fish": "animal", "man": "person", "woman": "person",
+    "car": "vehicle", "bus": "vehicle", "train": "vehicle", "bike": "vehicle", "boat": "vehicle",
+}
+_OPENERS = {
+    "scenes": ("", "", "", "", "there is ", "a picture of ", "a view of ", "an image of "),
+    "album": ("this is ", "holiday snap : ", "remember ", "we saw ", "my favourite shot of ", "here comes ", "memories of "),
+}
+_ENDINGS = {"scenes": ("",), "album": ("", "", " that summer", " last year", " , what a day", " , so lovely")}
+_PLURALS = {"person": "people", "man": "men", "woman": "women", "lady": "ladies", "puppy": "puppies", "pony": "ponies", "fish": "fish",
+            "bus": "buses", "kitty": "kitties", "coach": "coaches", "sunshine": "sunshine", "aircraft": "aircraft"}
+_NUMBERS = {2: "two", 3: "three"}
+
+
+def describe(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[str]:
+    """`count` captions of one scene, lower case, at most about 25 words, each naming one to three of its things."""
+    return [_caption(scene, rng) for _ in range(count)]
+
+
+def _caption(scene: Scene, rng: np.random.Generator) -> str:
+    style = scene.style
+    chosen = _salient(scene.things, rng)
+    ground, sky = PLACES[style][scene.background]
+    place = _pick(sky if all(t.sky for t in chosen) else ground, rng) if chosen else _pick(ground, rng)
+    if not chosen:
+        body = "an empty view"
+    elif len(chosen) > 1 and len({t.name for t in chosen}) == 1:
+        body = _counted(chosen, style, rng)
+    elif len(chosen) == 1:
+        body = _phrase(chosen[0], style, rng)
+        if rng.random() < 0.3:
+            body += " " + _pick(_VERBS[_KINDS.get(chosen[0].name, "sky" if chosen[0].sky else "thing")], rng)
+    else:
+        first, second, *rest = chosen
+        body = f"{_phrase(first, style, rng)} {_relation(first, second, rng)} {_phrase(second, style, rng)}"
+        if rest:
+            body += f" and {_phrase(rest[0], style, rng)}"
+    if rng.random() < (0.75 if chosen else 1.0):
+        if style == "scenes" and rng.random() < 0.1:
+            return f"{place} {body}"
+        body = f"{body} {place}"
+    opener = _pick(_OPENERS[style], rng)
+    if body.startswith(("two ", "three ", "some ")):
+        opener = {"there is ": "there are ", "this is ": "these are ", "here comes ": "here come "}.get(opener, opener)
+    return opener + body + _pick(_ENDINGS[style], rng)
+
+
+def _salient(things: Sequence[Thing], rng: np.random.Generator) -> list[Thing]:
+    """Large things are named more often and earlier; one to three of them."""
+    if not things:
+        return []
+    wanted = min(int(rng.choice([1, 2, 3], p=[0.2, 0.5, 0.3])), len(things))
+    weights = np.array([t.area for t in things]) ** 0.7
+    order = rng.choice(len(things), size=wanted, replace=False, p=weights / weights.sum())
+    return [things[i] for i in order]
+
+
+def _phrase(thing: Thing, style: str, rng: np.random.Generator) -> str:
+    noun = _pick(NOUNS[style][thing.name], rng)
+    words = [noun]
+    clothes = ""
+    if rng.random() < 0.55:
+        colour = _pick(COLOUR_WORDS[style].get(thing.colour, (thing.colour,)), rng)
+        if _KINDS.get(thing.name) == "person":
+            clothes = f" in {colour}"
+        else:
+            words.insert(0, colour)
+    if thing.size in SIZE_WORDS[style] and rng.random() < 0.25:
+        words.insert(0, _pick(SIZE_WORDS[style][thing.size], rng))
+    if noun in ("sun", "moon", "sunshine") and len(words) == 1:
+        return f"the {noun}"
+    if noun == "sunshine":
+        return " ".join(words)
+    if style == "album" and rng.random() < 0.35:
+        return "our " + " ".join(words) + clothes
+    return ("an " if words[0][0] in "aeiou" else "a ") + " ".join(words) + clothes
+
+
+def _counted(things: Sequence[Thing], style: str, rng: np.random.Generator) -> str:
+    noun = _pick(NOUNS[style][things[0].name], rng)
+    head, _, last = noun.rpartition(" ")
+    plural = _PLURALS.get(last) or last + ("es" if last.endswith(("s", "ch", "sh")) else "s")
+    number = _NUMBERS[len(things)] if rng.random() < 0.8 else "some"
+    return " ".join(part for part in (number, head, plural) if part)
+
+
+def _relation(first: Thing, second: Thing, rng: np.random.Generator) -> str:
+    """A true relation between the two, often a vague one."""
+    draw = rng.random()
+    if draw < 0.3:
+        return "and"
+    if draw < 0.5:
+        return _pick(("near", "next to", "beside", "with"), rng)
+    if first.sky != second.sky:
+        return "above" if first.sky else "under"
+    if abs(first.x - second.x) > 0.18:
+        return "to the left of" if first.x < second.x else "to the right of"
+    return "behind" if first.y < second.y else "in front of"
+
+
+def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+assert all(place in PLACES[style] for style in PLACES for place in BACKGROUNDS)
