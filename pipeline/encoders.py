@@ -1,15 +1,156 @@
-"""CLIP towers through open_clip."""
-from __future__ import annotations
-import torch
-from torch import Tensor, nn
-import open_clip
+"""CLIP through open_clip: one loader for the shipped models, local folders and the named real ones.
 
-def text_features(model: nn.Module, tokens: Tensor) -> Tensor:
-    tower = getattr(model, "text", model)
-    tokens = tokens[:, : int(tokens.argmax(1).max()) + 1]
-    length = tokens.shape[1]
-    x = tower.token_embedding(tokens) + tower.positional_embedding[:length]
-    x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
-    x = tower.ln_final(x)
-    x = x[torch.arange(len(x)), tokens.argmax(1)]
-    return x @ tower.text_projection
+Legend: B batch, T tokens, D CLIP width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.images import open_image
+from pipeline.params import StrictParams
+
+MERGES_FILE = "bpe_merges.txt.gz"
+
+
+@dataclass(frozen=True)
+class ClipParams(StrictParams):
+    """One entry of `clips`.
+
+    model: a folder in open_clip's layout (`open_clip_config.json` and weights), or a name of `open_clip.list_models()`.
+    pretrained: for a name, its weights: a tag such as `openai`, or a safetensors file.
+    batch: texts or images encoded at once.
+    """
+
+    model: str
+    pretrained: str | None = None
+    batch: int = 256
+
+
+class Clip:
+    """A frozen CLIP. All features that it returns are float32 and not normalised."""
+
+    def __init__(self, params: ClipParams, device: torch.device) -> None:
+        self.params = params
+        self.device = device
+        self.model, self.preprocess, self.tokenizer = _load(params)
+        self.model.eval().requires_grad_(False).to(device)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        tower = text_tower(self.model)
+        projection = tower.text_projection
+        return int(projection.shape[1] if isinstance(projection, Tensor) else projection.out_features)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights' bytes in name order, in hex."""
+        total = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            total.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return total.hexdigest()
+
+    @property
+    def preprocessing(self) -> str:
+        """The image transform, as text, for the stores' attributes."""
+        return " ".join(str(self.preprocess).split())
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """(B, context) token ids, longer texts cut with the end token kept."""
+        ids: Tensor = self.tokenizer(list(texts))
+        return ids
+
+    def count_truncated(self, texts: Sequence[str], tokens: Tensor) -> int:
+        """How many of the texts had more tokens than the tower's context, given their `tokens`."""
+        context = tokens.shape[1]
+        full = [texts[i] for i in torch.nonzero(tokens.argmax(1) == context - 1)[:, 0].tolist()]
+        return int((self.tokenizer(full, context_length=context + 1).argmax(1) == context).sum()) if full else 0
+
+    @torch.inference_mode()
+    def encode_tokens(self, tokens: Tensor) -> NDArray[np.float32]:
+        """(B, D) of (B, context) ids. Texts of like length are encoded together, so that little padding is computed."""
+        order = torch.argsort(tokens.argmax(1), stable=True)
+        features = torch.empty(len(tokens), self.width)
+        for rows in order.split(self.params.batch):
+            features[rows] = text_features(self.model, tokens[rows].to(self.device)).float().cpu()
+        return features.numpy()
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(B, D)."""
+        return self.encode_tokens(self.tokens(texts))
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """(B, D) of RGB images."""
+        parts = []
+        for start in range(0, len(images), self.params.batch):
+            pixels = torch.stack([self.preprocess(image) for image in images[start : start + self.params.batch]])
+            parts.append(self.model.encode_image(pixels.to(self.device)).float().cpu())
+        return torch.cat(parts).numpy() if parts else np.empty((0, self.width), np.float32)
+
+    def encode_files(self, paths: Sequence[Path]) -> NDArray[np.float32]:
+        """(B, D) of image files, a batch in memory at a time; decoding runs beside the encoder. Raises `UserError` on a broken file."""
+        batches = [paths[start : start + self.params.batch] for start in range(0, len(paths), self.params.batch)]
+        with ThreadPoolExecutor(4) as pool:
+            parts = [self.encode_images(list(pool.map(open_image, batch))) for batch in batches]
+        return np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
+
+
+def text_tower(model: nn.Module) -> Any:
+    """The text tower: the model itself in open_clip's plain CLIP, its `text` in the custom one."""
+    return getattr(model, "text", model)
+
+
+def text_features(model: nn.Module, tokens_BT: Tensor) -> Tensor:
+    """(B, D) text features of (B, T) token ids, not normalised, with gradients to the weights.
+
+    The tower is causal and pools at the end token, the largest id: cutting the batch to its longest text changes nothing but the time.
+    """
+    tower = text_tower(model)
+    ends_B = tokens_BT.argmax(1)
+    length = int(ends_B.max()) + 1
+    x_BTW = tower.token_embedding(tokens_BT[:, :length]) + tower.positional_embedding[:length]
+    x_BTW = tower.ln_final(tower.transformer(x_BTW, attn_mask=tower.attn_mask[:length, :length]))
+    pooled_BW = x_BTW[torch.arange(len(x_BTW), device=x_BTW.device), ends_B]
+    projection = tower.text_projection
+    features: Tensor = projection(pooled_BW) if isinstance(projection, nn.Linear) else pooled_BW @ projection
+    return features
+
+
+def _load(params: ClipParams) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Any]:
+    folder = Path(params.model)
+    local = folder.is_dir()
+    if not local and ("/" in params.model or params.model not in open_clip.list_models()):
+        raise UserError(f"{params.model} is neither a folder nor a model that open_clip knows: "
+                        "restore it with `git checkout`, or correct `clips` in params.yaml")
+    name = f"local-dir:{folder}" if local else params.model
+    tokenizer_options = {"bpe_path": str(folder / MERGES_FILE)} if local and (folder / MERGES_FILE).exists() else {}
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)  # open_clip reports its search for files as warnings
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=None if local else params.pretrained, require_pretrained=True
+        )
+        return model, preprocess, open_clip.get_tokenizer(name, **tokenizer_options)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"the weights of {params.model} are missing or do not fit it ({reason}): "
+                        "restore the folder with `git checkout`, or name weights that belong to this model") from None
+    finally:
+        logging.root.setLevel(level)

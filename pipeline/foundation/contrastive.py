@@ -19,12 +19,13 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
+from pipeline.encoders import MERGES_FILE, text_features
 from pipeline.files import digest_of, finished_folder, locked, write_json
 from pipeline.foundation.pool import CAPTIONS_PER_SCENE, Pool, draw_pool
 from pipeline.progress import track
 from pipeline.world.scenes import IMAGE_SIZE
 
-MERGES_FILE = "bpe_merges.txt.gz"
+
 _MEAN_STD = (0.5, 0.5, 0.5)
 _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 
@@ -132,7 +133,6 @@ def _tokens(pool: Pool, tokenizer: Any) -> Tensor:
 
 def _optimise(model: nn.Module, recipe: Recipe, pool: Pool, tokens: Tensor, snapshot: Path, every: int) -> list[float]:
     """AdamW with warm-up and cosine decay on the symmetric InfoNCE; returns the mean loss of every `every` steps."""
-    from pipeline.encoders import text_features
 
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]

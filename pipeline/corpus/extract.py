@@ -1,0 +1,255 @@
+"""The `extract` stage: one caption data set becomes three tables that never mix its pools.
+
+corpus.parquet: caption_id, image_id (null where unknown), text, split "train"|"heldout"; sentences only, no path of any image.
+references.parquet: caption_id, image_id (null for formats without images), text, split "val"|"test".
+images.parquet: image_id, path (relative to the raw folder, with "/"), split "unlabelled"|"val"|"test".
+report.json: for each of the two tables of captions read = kept + skipped + beyond_limit, and what was done to the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.corpus.readers import READERS, REFERENCE_SPLITS, TRAIN_SPLITS, UNWANTED, Caption, Image, below, closest, read_records
+from pipeline.errors import UserError
+from pipeline.files import finished_folder, inside, write_json
+
+CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id", "text", "split")])
+IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split")])
+
+
+@dataclass(frozen=True)
+class ExtractParams:
+    """What to read and how. A value that is not allowed raises `UserError` at once."""
+
+    format: str
+    """How the source is laid out: one of READERS ("karpathy", "coco", "lines", "json", "maccap")."""
+    source: str
+    """File below the raw folder, or "archive.zip!member" (.jar too), each also as "package:name/..."; .gz is unpacked."""
+    images: str = "."
+    """Folder of the images below the raw folder; the names in the records are joined below it."""
+    train_splits: tuple[str, ...] = TRAIN_SPLITS
+    """Splits whose sentences form the corpus, for formats that hold splits: any of "train" and "restval"; () for none."""
+    split: str = "train"
+    """What all records are, for formats that hold no split (coco, lines, json): "train", "val" or "test"."""
+    limit: int | None = None
+    """Keep at most this many corpus captions (1 or more), drawn with the seed; a smaller draw is part of a larger one."""
+    heldout: float = 0.02
+    """Share of the corpus (0 up to, not including, 1) kept out of training to choose checkpoints by text loss: whole images, or
+    all copies of a sentence where images are unknown. Above 0, at least one image or sentence, but never the whole corpus."""
+    max_characters: int = 400
+    """A caption with more characters after cleaning is bad; 1 or more."""
+    bad_captions: str = "error"
+    """"error": the first bad caption stops extraction; "skip": bad captions are left out and listed in the report."""
+    seed: int = 0
+    """Decides `limit` and `heldout`; any whole number."""
+
+    def __post_init__(self) -> None:
+        _one_of("format", self.format, READERS)
+        _one_of("split", self.split, ("train", *REFERENCE_SPLITS))
+        _one_of("bad_captions", self.bad_captions, ("error", "skip"))
+        for split in self.train_splits:
+            _one_of("train_splits", split, TRAIN_SPLITS)
+        _whole("seed", self.seed)
+        _whole("max_characters", self.max_characters, least=1)
+        if self.limit is not None:
+            _whole("limit", self.limit, least=1)
+        if isinstance(self.heldout, bool) or not isinstance(self.heldout, int | float) or not 0 <= self.heldout < 1:
+            raise UserError(f"extract: heldout is {self.heldout!r}, expected a number from 0 up to, not including, 1: correct it")
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Captions of one table after cleaning, in source order, and what happened on the way."""
+
+    kept: list[Caption]
+    skipped: list[dict[str, str]]
+    read: int
+    normalised: int
+
+
+def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
+    """Write the folder `out`, complete or not at all, from the data set below `raw`, and return the report."""
+    records = read_records(raw, params.source, params.format, params.split)
+    of_train = [caption for caption in records.captions if caption.split in TRAIN_SPLITS]
+    asked_for = params.train_splits if params.format in ("karpathy", "maccap") else ("train",)
+    corpus = clean([caption for caption in of_train if caption.split in asked_for], records.noun, params)
+    references = clean([caption for caption in records.captions if caption.split in REFERENCE_SPLITS], records.noun, params)
+    _require_captions(params, of_train, corpus, references)
+    _require_references(params.source, records.images, references.kept)
+    drawn = draw(corpus.kept, params.limit, params.seed)
+    rows = hold_out(drawn, params.heldout, params.seed)
+    images = [Image(i.image_id, path, i.split) for i, path in zip(records.images, _paths(raw, params, records.images), strict=True)]
+
+    report = {
+        "format": params.format,
+        "source": params.source,
+        "corpus": _counts(corpus, rows, ("train", "heldout")),
+        "references": _counts(references, references.kept, REFERENCE_SPLITS),
+        "images": _per_split(images, ("unlabelled", *REFERENCE_SPLITS)),
+        "other_splits": len(of_train) - corpus.read,
+        "blank_lines": records.blank,
+        "skipped": corpus.skipped + references.skipped,
+    }
+    with finished_folder(out) as folder:
+        _write_table(folder / "corpus.parquet", rows, CAPTIONS)
+        _write_table(folder / "references.parquet", references.kept, CAPTIONS)
+        _write_table(folder / "images.parquet", images, IMAGES)
+        write_json(folder / "report.json", report)
+    return report
+
+
+def clean(captions: Sequence[Caption], noun: str, params: ExtractParams) -> Cleaned:
+    """Strip the captions and make each run of whitespace, newlines included, one space; then sort out the bad ones.
+
+    Whitespace is what `str.split` takes for it: Unicode's, with U+2028, U+2029, VT, FF, \\x85 and the separators \\x1c to \\x1f.
+    Raises `UserError` for the first bad caption unless `params.bad_captions` is "skip".
+    """
+    kept, skipped, normalised = [], [], 0
+    for caption in captions:
+        text = " ".join(caption.text.split())
+        normalised += text != caption.text
+        reason = _fault(text, params.max_characters)
+        if reason is None:
+            kept.append(Caption(caption.caption_id, caption.image_id, text, caption.split))
+        elif params.bad_captions == "skip":
+            skipped.append({"source": params.source, "record": caption.caption_id, "reason": reason})
+        else:
+            raise UserError(f"{params.source}, {noun} {caption.caption_id}: {reason}: "
+                            "correct it, or set bad_captions to 'skip' to leave such captions out")
+    return Cleaned(kept, skipped, len(captions), normalised)
+
+
+def draw(captions: list[Caption], limit: int | None, seed: int) -> list[Caption]:
+    """At most `limit` captions, in their order; the draw for a smaller limit is part of the draw for a larger one."""
+    if limit is None or limit >= len(captions):
+        return captions
+    order = _shuffled([caption.caption_id for caption in captions], f"limit {seed}")
+    chosen = set(order[:limit])
+    return [caption for caption in captions if caption.caption_id in chosen]
+
+
+def hold_out(captions: Sequence[Caption], share: float, seed: int) -> list[Caption]:
+    """The same captions with split "train" or "heldout"; captions of one image stay together, and so do equal sentences of none.
+
+    Groups are held out until they make up `share` of the captions; the last one may exceed it.
+    """
+    # A sentence that is also trained on would make the held-out loss look better than it is.
+    groups = Counter(_group(caption) for caption in captions)
+    target, count = share * len(captions), 0
+    held: set[str] = set()
+    for group in _shuffled(groups, f"heldout {seed}")[:-1]:
+        if count >= target:
+            break
+        held.add(group)
+        count += groups[group]
+    return [Caption(c.caption_id, c.image_id, c.text, "heldout" if _group(c) in held else "train") for c in captions]
+
+
+def _group(caption: Caption) -> str:
+    return caption.text if caption.image_id is None else caption.image_id
+
+
+def _shuffled(names: Iterable[str], purpose: str) -> list[str]:
+    # Hashes, because the order of a library's random draw may change with its version and this one must not.
+    key = purpose.encode()
+    return sorted(names, key=lambda name: hashlib.blake2b(name.encode(), key=key[:64], digest_size=16).digest())
+
+
+def _fault(text: str, max_characters: int) -> str | None:
+    if not text:
+        return "the caption is empty"
+    if len(text) > max_characters:
+        return f"the caption has {len(text)} characters, more than max_characters = {max_characters}"
+    if found := UNWANTED.search(text):
+        return f"the caption holds the character U+{ord(found[0]):04X}, which is no text"
+    return None
+
+
+def _require_captions(params: ExtractParams, of_train: Sequence[Caption], corpus: Cleaned, references: Cleaned) -> None:
+    """A data set may lack a corpus only if it holds references and nothing that was asked for as one."""
+    if corpus.kept or (references.kept and (not of_train or not params.train_splits)):
+        return
+    if corpus.read:
+        raise UserError(f"{params.source}: the corpus is empty: all {corpus.read} train captions are bad, the first ("
+                        f"{corpus.skipped[0]['record']}) because {corpus.skipped[0]['reason']}: correct the source")
+    if of_train:
+        there = ", ".join(sorted({caption.split for caption in of_train}))
+        raise UserError(f"{params.source}: the corpus is empty: train_splits is {list(params.train_splits)}, the train captions "
+                        f"are of {there}: add one of these to train_splits")
+    raise UserError(f"{params.source}: no captions found in format {params.format!r}: check that file and format belong together")
+
+
+def _require_references(source: str, images: Sequence[Image], references: Sequence[Caption]) -> None:
+    described = {caption.image_id for caption in references}
+    for image in images:
+        if image.split in REFERENCE_SPLITS and image.image_id not in described:
+            raise UserError(f"{source}: {image.split} image {image.image_id} has no sentences, or only bad ones: "
+                            "add some, or remove the image")
+
+
+def _paths(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[str]:
+    """Paths relative to the raw folder of images that are all there; raises `UserError` for the first that is not."""
+    paths, missing = [], []
+    # One look per folder: to resolve each of 100,000 names takes many seconds.
+    resolve = lru_cache(maxsize=None)(inside)
+    folder = resolve(raw, params.images)
+    for image in images:
+        try:
+            path = below(folder, image.name, resolve)
+        except UserError as error:
+            raise UserError(f"{params.source}: image {image.image_id}: {error}") from None
+        if not os.path.isfile(path):
+            missing.append(path)
+        paths.append(posixpath.normpath(posixpath.join(params.images, image.name)))
+    if missing:
+        raise UserError(f"{missing[0]} is missing, and {len(missing)} of the {len(images)} images of {params.source} in all: "
+                        "put them there, or correct images")
+    return paths
+
+
+def _counts(cleaned: Cleaned, rows: Sequence[Caption], splits: Sequence[str]) -> dict[str, Any]:
+    words = [row.text.count(" ") + 1 for row in rows]
+    return {
+        "read": cleaned.read,
+        "kept": len(rows),
+        "skipped": len(cleaned.skipped),
+        "beyond_limit": len(cleaned.kept) - len(rows),
+        **_per_split(rows, splits),
+        "normalised": cleaned.normalised,
+        "mean_words": round(sum(words) / len(words), 4) if words else None,
+        "max_words": max(words, default=None),
+    }
+
+
+def _per_split(rows: Sequence[Caption] | Sequence[Image], splits: Sequence[str]) -> dict[str, int]:
+    found = Counter(row.split for row in rows)
+    return {split: found[split] for split in splits}
+
+
+def _write_table(path: Path, rows: Sequence[Caption] | Sequence[Image], schema: pa.Schema) -> None:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
+
+
+def _one_of(name: str, value: object, allowed: Iterable[str]) -> None:
+    choices = list(allowed)
+    if value not in choices:
+        raise UserError(f"extract: unknown {name} {value!r}: {closest(value, choices)}")
+
+
+def _whole(name: str, value: object, least: int | None = None) -> None:
+    if type(value) is not int or (least is not None and value < least):
+        raise UserError(f"extract: {name} is {value!r}, expected a whole number{'' if least is None else f' from {least}'}: correct it")

@@ -1,0 +1,262 @@
+"""The caption formats in use, each read into the same plain records.
+
+A reader takes the decoded text of one file, the name to give that file in errors, and the split of all records where the format
+holds none; it returns `Records` in source order. Whatever it cannot take as it stands is a `UserError` of one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import importlib.util
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.errors import UserError
+from pipeline.files import inside
+
+TRAIN_SPLITS = ("train", "restval")
+REFERENCE_SPLITS = ("val", "test")
+SPLITS = (*TRAIN_SPLITS, *REFERENCE_SPLITS, "unlabelled")
+
+# Control characters (category Cc), the mark of a failed decoding, and halves of surrogate pairs, which no UTF-8 file can hold.
+UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
+
+
+class Caption(NamedTuple):
+    """One sentence as the source has it. `image_id` is None where the format knows no images; `split` is one of SPLITS."""
+
+    caption_id: str
+    image_id: str | None
+    text: str
+    split: str
+
+
+class Image(NamedTuple):
+    """One image of a val, test or unlabelled split; `name` is its path below the data set's folder of images."""
+
+    image_id: str
+    name: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Records:
+    """What one file holds, in source order. `noun` says what a caption id counts in errors: "caption", "line" or "item"."""
+
+    captions: list[Caption]
+    images: list[Image]
+    noun: str = "caption"
+    blank: int = 0
+
+
+def closest(name: object, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: a near match if there is one, then everything available (at most 20)."""
+    available = sorted(known)
+    near = difflib.get_close_matches(str(name), available, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"available: {', '.join(available[:20])}"
+
+
+def below(folder: Path, name: str, resolve: Callable[[Path, str], Path] = inside) -> Path:
+    """The path of `name` below `folder`; a name that leaves it, or that no file can have, raises `UserError`.
+
+    Only the folder part is resolved: the file itself may be a symbolic link, as DVC's caches and large image stores make them.
+    """
+    head, _, last = name.rpartition("/")
+    if name.startswith("/") or last in ("", ".", "..") or UNWANTED.search(name):
+        raise UserError(f"file name {name!r} leaves its folder {folder}, or names no file: correct the record that holds it")
+    try:
+        return resolve(folder, head) / last
+    except UserError:
+        raise UserError(f"file name {name!r} leaves its folder {folder}: correct the record that holds it") from None
+
+
+def read_source(raw: Path, source: str) -> str:
+    """The text of `source` below `raw`, in an archive (`a.zip!member`, `a.jar!member`) or in a package (`package:name/file`).
+
+    A name that ends in .gz is unpacked. Raises `UserError` for what is missing, broken, or not UTF-8 (with line and byte offset).
+    """
+    archive = re.fullmatch(r"(.+?\.(?:zip|jar))!(.+)", source, flags=re.IGNORECASE)
+    name, member = archive.groups() if archive else (source, None)
+    path = _in_package(name.removeprefix("package:")) if name.startswith("package:") else below(raw, name)
+    try:
+        content = path.read_bytes() if member is None else _in_archive(path, member)
+        if source.lower().endswith(".gz"):
+            content = gzip.decompress(content)
+        # Windows tools put a byte order mark in front, which is no part of the first caption.
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: put the file there, or correct source {source!r}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{source} is not UTF-8 at line {line} (byte offset {error.start}, byte 0x{error.object[error.start]:02x}): "
+                        "convert the file to UTF-8") from None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): replace the file by a whole and readable one") from None
+
+
+def _in_package(name: str) -> Path:
+    package, _, rest = name.partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"source names the package {package!r}, which is not installed: install it, or correct source")
+    return below(Path(spec.submodule_search_locations[0]), rest)
+
+
+def _in_archive(path: Path, member: str) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        if member not in archive.namelist():
+            raise UserError(f"{path} holds no file {member!r}: {closest(member, archive.namelist())}")
+        return archive.read(member)
+
+
+def read_karpathy(text: str, source: str, split: str) -> Records:
+    """Karpathy's `dataset_*.json`; image ids are `cocoid` where present, else `imgid`. `split` is not used: each image has its own."""
+    captions, images, ids = [], [], []
+    for i, record in enumerate(_field(_json(text, source), "images", list, source, "top level")):
+        own = _split(record, source, "images", i)
+        has_coco = isinstance(record, dict) and "cocoid" in record
+        image_id = _id(record, "cocoid" if has_coco else "imgid", source, "images", i)
+        ids.append(image_id)
+        if own not in TRAIN_SPLITS:
+            folder = _field(record, "filepath", str, source, "images", i) + "/" if record.get("filepath") else ""
+            images.append(Image(image_id, folder + _field(record, "filename", str, source, "images", i), own))
+        if own == "unlabelled":
+            if record.get("sentences"):
+                raise UserError(f"{source}: images[{i}] (image {image_id}) is unlabelled and yet has sentences: "
+                                "remove them, or give it another split")
+            continue
+        where = f"images[{i}].sentences"
+        for j, sentence in enumerate(_field(record, "sentences", list, source, "images", i)):
+            captions.append(Caption(_id(sentence, "sentid", source, where, j), image_id,
+                                    _field(sentence, "raw", str, source, where, j), own))
+    _unique(ids, "image", source)
+    return Records(captions, images)
+
+
+def read_coco(text: str, source: str, split: str) -> Records:
+    """COCO's `captions_*.json`: {images: [{id, file_name}], annotations: [{id, image_id, caption}]}, all of one `split`."""
+    data = _json(text, source)
+    records = _field(data, "images", list, source, "top level")
+    ids = [_id(record, "id", source, "images", i) for i, record in enumerate(records)]
+    _unique(ids, "image", source)
+    images = [] if split in TRAIN_SPLITS else [
+        Image(image_id, _field(record, "file_name", str, source, "images", i), split)
+        for i, (image_id, record) in enumerate(zip(ids, records, strict=True))
+    ]
+    captions, known = [], set(ids)
+    for i, record in enumerate(_field(data, "annotations", list, source, "top level")):
+        image_id = _id(record, "image_id", source, "annotations", i)
+        if image_id not in known:
+            raise UserError(f"{source}: annotations[{i}] is of image {image_id}, which `images` does not list: correct either")
+        captions.append(Caption(_id(record, "id", source, "annotations", i), image_id,
+                                _field(record, "caption", str, source, "annotations", i), split))
+    return Records(captions, images)
+
+
+def read_lines(text: str, source: str, split: str) -> Records:
+    """One sentence a line; caption ids are line numbers from 1. Blank lines are counted and left out."""
+    # Not str.splitlines: U+2028, VT, FF and \x85 are whitespace inside a sentence here, not the end of one.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n") if text else []
+    captions = [Caption(str(i), None, line, split) for i, line in enumerate(lines, 1) if line and not line.isspace()]
+    return Records(captions, [], noun="line", blank=len(lines) - len(captions))
+
+
+def read_json_list(text: str, source: str, split: str) -> Records:
+    """A JSON list of strings, as DeCap and MacCap have it; caption ids are positions in the list from 0."""
+    sentences = _list(_json(text, source), source)
+    for i, sentence in enumerate(sentences):
+        if not isinstance(sentence, str):
+            raise UserError(f"{source}: list[{i}] is {_shown(sentence)}, not a string: correct it, or choose another format")
+    return Records([Caption(str(i), None, sentence, split) for i, sentence in enumerate(sentences)], [], noun="item")
+
+
+def read_maccap(text: str, source: str, split: str) -> Records:
+    """MAGIC's and MacCap's list of {split, image_name, captions}; caption ids are `image_name#k`, k from 0. `split` is not used."""
+    captions, images, ids = [], [], []
+    for i, record in enumerate(_list(_json(text, source), source)):
+        own = _split(record, source, "list", i)
+        if own == "unlabelled":
+            raise UserError(f"{source}: list[{i}] is 'unlabelled', which only the karpathy format can say: use that format")
+        name = _id(record, "image_name", source, "list", i)
+        ids.append(name)
+        if own not in TRAIN_SPLITS:
+            images.append(Image(name, name, own))
+        for j, sentence in enumerate(_field(record, "captions", list, source, "list", i)):
+            if not isinstance(sentence, str):
+                raise UserError(f"{source}: list[{i}].captions[{j}] is {_shown(sentence)}, not a string: correct it")
+            captions.append(Caption(f"{name}#{j}", name, sentence, own))
+    _unique(ids, "image", source)
+    return Records(captions, images)
+
+
+Reader = Callable[[str, str, str], Records]
+READERS: dict[str, Reader] = {
+    "karpathy": read_karpathy, "coco": read_coco, "lines": read_lines, "json": read_json_list, "maccap": read_maccap,
+}
+
+
+def read_records(raw: Path, source: str, format: str, split: str) -> Records:
+    """Read one source in one of READERS' formats; caption ids are unique among the records returned, image ids too."""
+    records = READERS[format](read_source(raw, source), source, split)
+    _unique([caption.caption_id for caption in records.captions], "caption", source)
+    return records
+
+
+def _json(text: str, source: str) -> Any:
+    try:
+        return json.loads(text)
+    # ValueError also stands for numbers of thousands of digits, RecursionError for thousands of brackets.
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source} is not valid JSON ({error}): restore the file, or choose another format") from None
+
+
+def _list(value: Any, source: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise UserError(f"{source}: found {_shown(value)} at the top level, expected a list: choose the format that it has")
+    return value
+
+
+def _field(record: Any, key: str, kind: type, source: str, where: str, number: int | None = None) -> Any:
+    """`record[key]`, which must be a `kind`. The place is only put into words on failure: this runs millions of times."""
+    if isinstance(record, dict) and isinstance(value := record.get(key), kind):
+        return value
+    place = where if number is None else f"{where}[{number}]"
+    found = f"{key!r} is {_shown(record[key])}" if isinstance(record, dict) and key in record else f"no {key!r} in {_shown(record)}"
+    names = {str: "a string", list: "a list", object: "a value"}
+    raise UserError(f"{source}: {place}: {found}, expected {names[kind]}: correct the record, or choose another format")
+
+
+def _id(record: Any, key: str, source: str, where: str, number: int) -> str:
+    value = _field(record, key, object, source, where, number)
+    if type(value) is int or (isinstance(value, str) and value and not UNWANTED.search(value)):
+        return str(value)
+    raise UserError(f"{source}: {where}[{number}]: {key!r} is {_shown(value)}, expected a whole number or a plain string: correct it")
+
+
+def _split(record: Any, source: str, where: str, number: int) -> str:
+    split: str = _field(record, "split", str, source, where, number)
+    if split not in SPLITS:
+        raise UserError(f"{source}: {where}[{number}]: unknown split {split!r}: {closest(split, SPLITS)}")
+    return split
+
+
+def _unique(ids: Sequence[str], noun: str, source: str) -> None:
+    if len(set(ids)) == len(ids):
+        return
+    seen: set[str] = set()
+    for value in ids:
+        if value in seen:
+            raise UserError(f"{source}: {noun} id {value!r} occurs twice: give each {noun} its own id")
+        seen.add(value)
+
+
+def _shown(value: Any) -> str:
+    words = repr(value)
+    return words if len(words) <= 80 else words[:77] + "..."

@@ -1,0 +1,93 @@
+"""What every method shares: what it may see, what it hands to the decoder, and the protocol between them.
+
+Legend: B batch, L prefix length, D CLIP width, N corpus captions, K neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.params import StrictParams
+
+if TYPE_CHECKING:
+    from faiss import Index
+
+Supervision = Literal["text", "synthetic", "few-pairs", "paired"]
+
+
+@dataclass(frozen=True)
+class MethodParams(StrictParams):
+    """Keys that a method adds to a system's `train` (or `caption`) parameters."""
+
+
+@dataclass(frozen=True)
+class NoParams(MethodParams):
+    """A method without parameters of its own."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the decoder sees in place of an image: vectors (B, L, D) and which of them count, mask (B, L) bool."""
+
+    vectors: Tensor
+    mask: Tensor
+
+    @staticmethod
+    def full(vectors_BLD: Tensor) -> Condition:
+        """A condition in which every vector counts."""
+        return Condition(vectors_BLD, torch.ones(vectors_BLD.shape[:2], dtype=torch.bool, device=vectors_BLD.device))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sentences and their CLIP text features: all that a text-only method may see, in training and as support at inference.
+
+    features: (N, D) unit rows, float16. norms: (N,) lengths before normalisation. neighbours: (N, K) rows of the nearest other
+    captions, best first. index: nearest-neighbour search over `features`.
+    """
+
+    texts: Sequence[str]
+    features: Tensor
+    norms: Tensor
+    neighbours: Tensor
+    index: Index
+
+
+class Method:
+    """How one paper bridges what it may train on and what it gets at inference.
+
+    A method made of conditions implements `training_condition` and `inference_condition`; a training-free one implements `caption`.
+    """
+
+    paper: ClassVar[str]
+    supervision: ClassVar[Supervision]
+    TrainParams: ClassVar[type[MethodParams]] = NoParams
+    CaptionParams: ClassVar[type[MethodParams]] = NoParams
+    trains: ClassVar[bool] = True
+    uses_support: ClassVar[bool] = True  # whether captioning looks at a support set, so that another one makes a difference
+
+    def __init__(self, train: Any, caption: Any) -> None:
+        self.train = train
+        self.caption_params = caption
+
+    @property
+    def prefix_length(self) -> int:
+        """L: how many vectors a condition has."""
+        return 1
+
+    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+        """What stands for the images of the captions at `rows` (B,). All randomness comes from `generator`."""
+        raise NotImplementedError(f"{type(self).__name__} is not trained")
+
+    def inference_condition(self, images_BD: Tensor, support: Corpus) -> Condition:
+        """What the decoder gets for unit image features."""
+        raise NotImplementedError(f"{type(self).__name__} captions without a decoder")
+
+    def caption(self, images_BD: Tensor, support: Corpus) -> list[str] | None:
+        """One caption per image for methods without a decoder; None for those that have one."""
+        return None

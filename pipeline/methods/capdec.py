@@ -1,0 +1,38 @@
+"""CapDec: noise on text features in training, so that the decoder also understands image features (Nukrai et al., EMNLP 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pipeline.methods.base import Condition, Corpus, Method, MethodParams
+
+
+@dataclass(frozen=True)
+class CapDecParams(MethodParams):
+    """noise_variance: variance of the Gaussian noise per dimension (paper: 0.016 for 640 dimensions, section 3.2).
+
+    The noise's length grows with the square root of the width, so a narrower CLIP wants another value for the same angle.
+    """
+
+    noise_variance: float = 0.016
+
+
+class CapDec(Method):
+    paper = "CapDec: Text-Only Training for Image Captioning using Noise-Injected CLIP (Nukrai et al., EMNLP 2022)"
+    supervision = "text"
+    TrainParams = CapDecParams
+    uses_support = False
+
+    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+        """n(t + noise): (B, 1, D), unit rows. Paper: Eq. 1."""
+        text_BD = corpus.features[rows].float()
+        noise_BD = torch.randn(text_BD.shape, generator=generator) * self.train.noise_variance**0.5
+        return Condition.full(normalize(text_BD + noise_BD.to(text_BD.device), dim=-1)[:, None])
+
+    def inference_condition(self, images_BD: Tensor, support: Corpus) -> Condition:
+        """The image feature, without noise: (B, 1, D)."""
+        return Condition.full(images_BD[:, None])

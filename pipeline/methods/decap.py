@@ -1,0 +1,33 @@
+"""DeCap: a decoder of text features; at inference the image is projected onto the corpus (Li et al., ICLR 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pipeline.methods.base import Condition, Corpus, Method, MethodParams
+from pipeline.retrieval import project
+
+
+@dataclass(frozen=True)
+class DeCapCaptionParams(MethodParams):
+    """temperature: of the softmax over the support set (released notebook: 1/100; the paper gives no other value)."""
+
+    temperature: float = 0.01
+
+
+class DeCap(Method):
+    paper = "DeCap: Decoding CLIP Latents for Zero-Shot Captioning via Text-Only Training (Li et al., ICLR 2023)"
+    supervision = "text"
+    CaptionParams = DeCapCaptionParams
+
+    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+        """The caption's own text feature, without noise: (B, 1, D), unit rows. Paper: section 3.2."""
+        return Condition.full(corpus.features[rows].float()[:, None])
+
+    def inference_condition(self, images_BD: Tensor, support: Corpus) -> Condition:
+        """The image as a mixture of corpus captions, normalised again: (B, 1, D). Paper: Eq. 3-4."""
+        return Condition.full(normalize(project(images_BD, support.features, self.caption_params.temperature), dim=-1)[:, None])

@@ -1,0 +1,64 @@
+"""Knight: k-nearest-neighbour cross-modality mapping (Wang et al., IJCAI 2023), for images.
+
+Training and inference both see captions only: the k corpus captions nearest to the training caption, or to the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.methods.base import Condition, Corpus, Method, MethodParams
+from pipeline.retrieval import search
+
+
+@dataclass(frozen=True)
+class KnightParams(MethodParams):
+    """k: neighbours in the prefix, in training and at inference (paper: 5 in the released code, swept in Figure 6); 0 maps nothing:
+    the caption's own feature in training, the image's at inference.
+
+    noise_std: Gaussian noise on the neighbours in training (0.5 in the released code, on un-normalised features; not in the paper).
+    normalized: unit neighbours (True) or the un-normalised ones of the released code (False).
+    """
+
+    k: int = 5
+    noise_std: float = 0.0
+    normalized: bool = True
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise ValueError("k must be 0 or more")
+
+
+class Knight(Method):
+    paper = "Knight: Association and Generation via k-nearest-neighbour cross-modality mapping (Wang et al., IJCAI 2023)"
+    supervision = "text"
+    TrainParams = KnightParams
+
+    @property
+    def prefix_length(self) -> int:
+        return max(self.train.k, 1)
+
+    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+        """Features of each caption's k nearest other captions, most similar first: (B, k, D). Paper: section 3.2, Eq. 4-5."""
+        if self.train.k > corpus.neighbours.shape[1]:
+            raise UserError(f"params.yaml: k is {self.train.k}, but the index holds {corpus.neighbours.shape[1]} neighbours a caption: "
+                            "raise index.neighbours")
+        near_BK = corpus.neighbours[rows, : self.train.k] if self.train.k else rows[:, None]
+        vectors_BKD = self._features(corpus, near_BK)
+        noise_BKD = torch.randn(vectors_BKD.shape, generator=generator) * self.train.noise_std
+        return Condition.full(vectors_BKD + noise_BKD.to(vectors_BKD.device))
+
+    def inference_condition(self, images_BD: Tensor, support: Corpus) -> Condition:
+        """Features of the k captions nearest to the image, most similar first: (B, k, D). Paper: section 3.3, Eq. 6."""
+        if self.train.k == 0:
+            return Condition.full(images_BD[:, None])
+        _, near_BK = search(support.index, images_BD.cpu().numpy(), self.train.k)
+        return Condition.full(self._features(support, torch.from_numpy(near_BK).to(images_BD.device)))
+
+    def _features(self, corpus: Corpus, rows_BK: Tensor) -> Tensor:
+        unit_BKD = corpus.features[rows_BK].float()
+        return unit_BKD if self.train.normalized else unit_BKD * corpus.norms[rows_BK][..., None]

@@ -1,0 +1,1 @@
+"""Scores of generated captions: pure functions from captions or features to figures, without files or models."""

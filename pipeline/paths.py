@@ -1,0 +1,59 @@
+"""Where each artefact lies, relative to the project's root. Nothing else builds a path below data/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATA = Path("data")
+FOUNDATION = DATA / "foundation"
+WORK = Path(".work")
+REPORT = DATA / "report"
+SWEEPS = DATA / "sweeps"
+
+
+def raw(dataset: str) -> Path:
+    return DATA / "raw" / dataset
+
+
+def corpus(dataset: str) -> Path:
+    return DATA / "corpus" / dataset
+
+
+def corpus_table(dataset: str) -> Path:
+    return corpus(dataset) / "corpus.parquet"
+
+
+def references_table(dataset: str) -> Path:
+    return corpus(dataset) / "references.parquet"
+
+
+def images_table(dataset: str) -> Path:
+    return corpus(dataset) / "images.parquet"
+
+
+def text_features(clip: str, corpus: str) -> Path:
+    return DATA / "features" / clip / "text" / f"{corpus}.zarr"
+
+
+def image_features(clip: str, dataset: str) -> Path:
+    return DATA / "features" / clip / "images" / f"{dataset}.zarr"
+
+
+def index(clip: str, corpus: str) -> Path:
+    return DATA / "index" / clip / corpus
+
+
+def model(system: str) -> Path:
+    return DATA / "models" / system
+
+
+def captions(system: str) -> Path:
+    return DATA / "captions" / system
+
+
+def metrics(system: str) -> Path:
+    return DATA / "metrics" / f"{system}.json"
+
+
+def scores(system: str) -> Path:
+    return DATA / "scores" / system

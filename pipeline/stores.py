@@ -1,0 +1,120 @@
+"""Feature stores: unit rows of one CLIP space in Zarr v3, written shard by shard and read whole.
+
+Layout of `<name>.zarr`: `features` (N, D) or (N, F, D) float16 unit rows, `norms` (N,) or (N, F) float32 lengths before
+normalisation. Attributes say which model made them and from what; they hold no times and no host names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+
+from pipeline.errors import UserError
+from pipeline.progress import track
+from pipeline.resume import Work
+
+SCHEMA = 1
+SHARD_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where features come from: two stores may be compared only if clip_digest and width agree."""
+
+    clip: str  # name in params.yaml
+    clip_digest: str  # of the weights
+    width: int
+    preprocessing: str
+    source_digest: str  # of the table whose rows these are
+    truncated: int = 0  # rows whose text was longer than the tower's context
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A store in memory. features: unit rows, float16. norms: lengths before normalisation, float32."""
+
+    features: NDArray[np.float16]
+    norms: NDArray[np.float32]
+    origin: Origin
+    path: Path
+
+    def require(self, clip_digest: str | None = None, source_digest: str | None = None) -> FeatureStore:
+        """Itself, if it was made by this CLIP from this table; else a `UserError` that says which stage to run."""
+        if clip_digest is not None and clip_digest != self.origin.clip_digest:
+            raise UserError(f"{self.path} was made with another CLIP ({self.origin.clip}, {self.origin.clip_digest[:12]}; "
+                            f"expected {clip_digest[:12]}): run `dvc repro` to embed again")
+        if source_digest is not None and source_digest != self.origin.source_digest:
+            raise UserError(f"{self.path} was made from another table: run `dvc repro` to embed again")
+        return self
+
+
+def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
+                 encode: Callable[[int, int], tuple[NDArray[np.float32], int]]) -> None:
+    """Fill a store of `shape` in `work.output`, skipping the shards in the ledger.
+
+    encode(start, stop) gives the raw float32 features of these rows and how many of them were truncated.
+    """
+    rows = shape[0]
+    if not (work.output / "zarr.json").exists():
+        _create(work.output, shape)
+    root = zarr.open_group(work.output, mode="r+", zarr_format=3)
+    features, norms = _array(root, "features"), _array(root, "norms")
+    for start, stop in track(_missing(rows, work), label, rows, "rows", done=_done_rows(rows, work), size=SHARD_ROWS):
+        raw, truncated = encode(start, stop)
+        length = np.linalg.norm(raw, axis=-1, keepdims=True)  # in float32: float16 norms lose digits
+        features[start:stop] = (raw / np.maximum(length, 1e-12)).astype(np.float16)
+        norms[start:stop] = length[..., 0]
+        work.record(str(start), truncated)
+    total = sum(work.done.values())
+    root.attrs.update({"schema": SCHEMA, **asdict(origin), "truncated": total})
+
+
+def read(path: Path) -> FeatureStore:
+    """Load a whole store. A missing store or chunk, or another schema, is a `UserError`."""
+    if not (path / "zarr.json").exists():
+        raise UserError(f"{path} is missing: run `dvc repro`")
+    root = zarr.open_group(path, mode="r", zarr_format=3)
+    attributes: dict[str, Any] = dict(root.attrs)
+    if attributes.pop("schema", None) != SCHEMA:
+        raise UserError(f"{path} has another schema than {SCHEMA}: run `dvc repro` to embed again")
+    try:
+        features, norms = _array(root, "features")[...], _array(root, "norms")[...]
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it with `dvc checkout --force`") from None
+    if np.isnan(norms).any() or np.isnan(features).any():
+        raise UserError(f"{path} lacks chunks: restore it with `dvc checkout --force`, or delete it and run `dvc repro`")
+    return FeatureStore(features, norms, Origin(**attributes), path)
+
+
+def _create(folder: Path, shape: tuple[int, ...]) -> None:
+    root = zarr.open_group(folder, mode="w", zarr_format=3)
+    for name, size, dtype in (("features", shape, "float16"), ("norms", shape[:-1], "float32")):
+        root.create_array(
+            name, shape=size, dtype=dtype, chunks=(min(SHARD_ROWS, max(shape[0], 1)), *size[1:]), fill_value=float("nan"),
+            # features are noise to a compressor: only the norms shrink; the checksum finds flipped bits
+            serializer=BytesCodec(), compressors=[ZstdCodec(level=1), Crc32cCodec()], config={"write_empty_chunks": True},
+        )
+
+
+def _array(root: zarr.Group, name: str) -> zarr.Array:
+    array = root[name]
+    if not isinstance(array, zarr.Array):
+        raise KeyError(name)
+    return array
+
+
+def _missing(rows: int, work: Work) -> Iterator[tuple[int, int]]:
+    for start in range(0, rows, SHARD_ROWS):
+        if str(start) not in work.done:
+            yield start, min(start + SHARD_ROWS, rows)
+
+
+def _done_rows(rows: int, work: Work) -> int:
+    return sum(min(SHARD_ROWS, rows - int(start)) for start in work.done)
