@@ -21,7 +21,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.corpus.readers import READERS, REFERENCE_SPLITS, TRAIN_SPLITS, UNWANTED, Caption, Image, below, closest, read_records
+from pipeline.corpus.readers import (
+    READERS,
+    REFERENCE_SPLITS,
+    TRAIN_SPLITS,
+    UNWANTED,
+    Caption,
+    Image,
+    below,
+    closest,
+    read_records,
+)
 from pipeline.errors import UserError
 from pipeline.files import finished_folder, inside, write_json
 
@@ -90,7 +100,7 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
     _require_references(params.source, records.images, references.kept)
     drawn = draw(corpus.kept, params.limit, params.seed)
     rows = hold_out(drawn, params.heldout, params.seed)
-    images = [Image(i.image_id, path, i.split) for i, path in zip(records.images, _paths(raw, params, records.images), strict=True)]
+    images = _located(raw, params, records.images)
 
     report = {
         "format": params.format,
@@ -199,12 +209,15 @@ def _require_references(source: str, images: Sequence[Image], references: Sequen
                             "add some, or remove the image")
 
 
-def _paths(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[str]:
-    """Paths relative to the raw folder of images that are all there; raises `UserError` for the first that is not."""
-    paths, missing = [], []
+def _located(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[Image]:
+    """The same images with paths relative to the raw folder, all on disk; raises `UserError` for the first that is not."""
+    located, missing = [], []
     # One look per folder: to resolve each of 100,000 names takes many seconds.
     resolve = lru_cache(maxsize=None)(inside)
-    folder = resolve(raw, params.images)
+    try:
+        folder = resolve(raw, params.images)
+    except UserError:
+        raise UserError(f"extract: images is {params.images!r}, which leaves the raw folder {raw}: correct it") from None
     for image in images:
         try:
             path = below(folder, image.name, resolve)
@@ -212,11 +225,12 @@ def _paths(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[st
             raise UserError(f"{params.source}: image {image.image_id}: {error}") from None
         if not os.path.isfile(path):
             missing.append(path)
-        paths.append(posixpath.normpath(posixpath.join(params.images, image.name)))
+        path_in_raw = posixpath.normpath(posixpath.join(params.images, image.name))
+        located.append(Image(image.image_id, path_in_raw, image.split))
     if missing:
         raise UserError(f"{missing[0]} is missing, and {len(missing)} of the {len(images)} images of {params.source} in all: "
                         "put them there, or correct images")
-    return paths
+    return located
 
 
 def _counts(cleaned: Cleaned, rows: Sequence[Caption], splits: Sequence[str]) -> dict[str, Any]:
@@ -252,4 +266,5 @@ def _one_of(name: str, value: object, allowed: Iterable[str]) -> None:
 
 def _whole(name: str, value: object, least: int | None = None) -> None:
     if type(value) is not int or (least is not None and value < least):
-        raise UserError(f"extract: {name} is {value!r}, expected a whole number{'' if least is None else f' from {least}'}: correct it")
+        expected = "a whole number" if least is None else f"a whole number from {least} up"
+        raise UserError(f"extract: {name} is {value!r}, expected {expected}: correct it")

@@ -95,8 +95,8 @@ def read_source(raw: Path, source: str) -> str:
         raise UserError(f"{path} is missing: put the file there, or correct source {source!r}") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{source} is not UTF-8 at line {line} (byte offset {error.start}, byte 0x{error.object[error.start]:02x}): "
-                        "convert the file to UTF-8") from None
+        found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        raise UserError(f"{source}, line {line}: {found} is not UTF-8: convert the file to UTF-8") from None
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise UserError(f"{path} cannot be read ({error}): replace the file by a whole and readable one") from None
 
@@ -112,17 +112,17 @@ def _in_package(name: str) -> Path:
 def _in_archive(path: Path, member: str) -> bytes:
     with zipfile.ZipFile(path) as archive:
         if member not in archive.namelist():
-            raise UserError(f"{path} holds no file {member!r}: {closest(member, archive.namelist())}")
+            alike = [name for name in archive.namelist() if Path(name).suffix == Path(member).suffix]
+            raise UserError(f"{path} holds no file {member!r}: {closest(member, alike)}")
         return archive.read(member)
 
 
 def read_karpathy(text: str, source: str, split: str) -> Records:
-    """Karpathy's `dataset_*.json`; image ids are `cocoid` where present, else `imgid`. `split` is not used: each image has its own."""
+    """Karpathy's `dataset_*.json`; image ids are `cocoid` where present, else `imgid`. `split` is unused."""
     captions, images, ids = [], [], []
     for i, record in enumerate(_field(_json(text, source), "images", list, source, "top level")):
         own = _split(record, source, "images", i)
-        has_coco = isinstance(record, dict) and "cocoid" in record
-        image_id = _id(record, "cocoid" if has_coco else "imgid", source, "images", i)
+        image_id = _id(record, "cocoid" if "cocoid" in record else "imgid", source, "images", i)
         ids.append(image_id)
         if own not in TRAIN_SPLITS:
             folder = _field(record, "filepath", str, source, "images", i) + "/" if record.get("filepath") else ""
@@ -178,7 +178,7 @@ def read_json_list(text: str, source: str, split: str) -> Records:
 
 
 def read_maccap(text: str, source: str, split: str) -> Records:
-    """MAGIC's and MacCap's list of {split, image_name, captions}; caption ids are `image_name#k`, k from 0. `split` is not used."""
+    """MAGIC's and MacCap's list of {split, image_name, captions}; caption ids are `image_name#k`, k from 0. `split` is unused."""
     captions, images, ids = [], [], []
     for i, record in enumerate(_list(_json(text, source), source)):
         own = _split(record, source, "list", i)
@@ -209,6 +209,9 @@ def read_records(raw: Path, source: str, format: str, split: str) -> Records:
     return records
 
 
+_KINDS: dict[type | tuple[type, ...], str] = {str: "a string", list: "a list", (int, str): "a whole number or a string"}
+
+
 def _json(text: str, source: str) -> Any:
     try:
         return json.loads(text)
@@ -223,21 +226,22 @@ def _list(value: Any, source: str) -> list[Any]:
     return value
 
 
-def _field(record: Any, key: str, kind: type, source: str, where: str, number: int | None = None) -> Any:
+def _field(record: Any, key: str, kind: type | tuple[type, ...], source: str, where: str, number: int | None = None) -> Any:
     """`record[key]`, which must be a `kind`. The place is only put into words on failure: this runs millions of times."""
     if isinstance(record, dict) and isinstance(value := record.get(key), kind):
         return value
     place = where if number is None else f"{where}[{number}]"
-    found = f"{key!r} is {_shown(record[key])}" if isinstance(record, dict) and key in record else f"no {key!r} in {_shown(record)}"
-    names = {str: "a string", list: "a list", object: "a value"}
-    raise UserError(f"{source}: {place}: {found}, expected {names[kind]}: correct the record, or choose another format")
+    there = isinstance(record, dict) and key in record
+    found = f"{key!r} is {_shown(record[key])}" if there else f"no {key!r} in {_shown(record)}"
+    expected = _KINDS[kind]
+    raise UserError(f"{source}: {place}: {found}, expected {expected}: correct the record, or choose another format")
 
 
 def _id(record: Any, key: str, source: str, where: str, number: int) -> str:
-    value = _field(record, key, object, source, where, number)
+    value = _field(record, key, (int, str), source, where, number)
     if type(value) is int or (isinstance(value, str) and value and not UNWANTED.search(value)):
         return str(value)
-    raise UserError(f"{source}: {where}[{number}]: {key!r} is {_shown(value)}, expected a whole number or a plain string: correct it")
+    raise UserError(f"{source}: {where}[{number}]: {key!r} is {_shown(value)}, expected {_KINDS[int, str]}: correct it")
 
 
 def _split(record: Any, source: str, where: str, number: int) -> str:

@@ -88,6 +88,11 @@ class Method:
         """What the decoder gets for unit image features."""
         raise NotImplementedError(f"{type(self).__name__} captions without a decoder")
 
-    def caption(self, images_BD: Tensor, support: Corpus) -> list[str] | None:
-        """One caption per image for methods without a decoder; None for those that have one."""
-        return None
+    def caption(self, images_BD: Tensor, support: Corpus) -> list[str]:
+        """One caption per image, for methods without a decoder."""
+        raise NotImplementedError(f"{type(self).__name__} needs a decoder")
+
+    @property
+    def decodes(self) -> bool:
+        """Whether conditions go through a decoder; a method that implements `caption` has none."""
+        return type(self).caption is Method.caption

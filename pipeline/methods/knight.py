@@ -61,4 +61,4 @@ class Knight(Method):
 
     def _features(self, corpus: Corpus, rows_BK: Tensor) -> Tensor:
         unit_BKD = corpus.features[rows_BK].float()
-        return unit_BKD if self.train.normalized else unit_BKD * corpus.norms[rows_BK][..., None]
+        return unit_BKD if self.train.normalized or self.train.k == 0 else unit_BKD * corpus.norms[rows_BK][..., None]

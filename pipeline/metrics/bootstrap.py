@@ -1,7 +1,7 @@
 """Percentile bootstrap over images (Efron 1979): how far a mean of per-image scores moves when the images are drawn anew.
 
-The same scores, seed and number of samples give the same interval. Meant for means: a corpus BLEU or METEOR is none, and takes its
-interval from sentence scores only as an approximation.
+The same scores, seed and number of samples give the same interval. Meant for means: a corpus BLEU or METEOR is none, and takes
+its interval from sentence scores only as an approximation.
 """
 
 from __future__ import annotations
@@ -20,20 +20,16 @@ def interval(scores: np.ndarray, seed: int, samples: int = 1000, level: float = 
 
 def paired_interval(a: np.ndarray, b: np.ndarray, seed: int, samples: int = 1000, level: float = 0.95) -> tuple[float, float]:
     """Interval of mean(a - b) of two systems' scores (N,) on the same images; one without 0 is a significant difference."""
-    return interval(_pairs(a, b) @ np.array([1.0, -1.0]), seed, samples, level)
+    assert a.shape == b.shape
+    return interval(np.subtract(a, b, dtype=np.float64), seed, samples, level)
 
 
 def ratio_interval(a: np.ndarray, b: np.ndarray, seed: int, samples: int = 1000, level: float = 0.95) -> tuple[float, float]:
     """Interval of mean(a) / mean(b) of scores (N,) on the same images. `UserError` when a resample's mean(b) is not positive."""
-    means = _resampled_means(_pairs(a, b), seed, samples)
+    means = _resampled_means(np.stack([a, b], axis=1), seed, samples)
     if means[:, 1].min() <= 0:
-        raise UserError("a ratio of scores has no interval: the denominator's mean is not positive in some resample; use more images")
+        raise UserError("this ratio has no interval: its denominator's mean is not positive in some resample; use more images")
     return _percentiles(means[:, 0] / means[:, 1], level)
-
-
-def _pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    assert a.shape == b.shape, "paired scores cover the same images"
-    return np.stack([a, b], axis=1).astype(np.float64)
 
 
 def _resampled_means(scores_NK: np.ndarray, seed: int, samples: int) -> np.ndarray:

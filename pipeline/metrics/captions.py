@@ -1,7 +1,7 @@
 """BLEU, METEOR, ROUGE-L and CIDEr of captions, by the protocol of coco-caption (Chen et al. 2015, arXiv:1504.00325).
 
-BLEU, ROUGE-L and CIDEr (the variant CIDEr-D) are pycocoevalcap's classes. METEOR 1.5 and the PTB tokenizer are its two jars, driven from
-here: pycocoevalcap's drivers hang at exit after any failure, ignore Java's exit code, and write into the installed package.
+BLEU, ROUGE-L and CIDEr (the variant CIDEr-D) are pycocoevalcap's classes. METEOR 1.5 and the PTB tokenizer are its two jars,
+driven from here: its own drivers hang at exit after any failure, ignore Java's exit code, and write into the installed package.
 All scores are times 100. A tokenized caption is one string, its tokens divided by single spaces. Failures raise `UserError`.
 """
 
@@ -30,14 +30,14 @@ _PUNCTUATION = frozenset(PUNCTUATIONS)
 # Control characters, Java's and Unicode's line separators, and half surrogate pairs, which have no UTF-8 form.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # What language models and CLIP's tokenizers print for their markers. <unk> stays: it stands for a word that the captioner said.
-_MARKER = re.compile(r"</?s>|<(?:pad|bos|eos|start_of_text|end_of_text)>|<\|[a-z_]+\|>|\[(?:cls|sep|pad|bos|eos)\]", re.IGNORECASE)
+_MARKER = re.compile(r"</?s>|<(?:pad|bos|eos|start_of_text|end_of_text)>|<\|[a-z_]+\|>|\[(?:cls|sep|pad|bos|eos)\]", re.I)
 _FIELD_SEPARATOR = re.compile(r"\|{3,}")  # METEOR's, which would turn one reference into two
 _METEOR_STATISTICS = 23
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """Captions and references after the tokenizer, in one order of image ids: one hypothesis and at least one reference for each."""
+    """Captions and references after the tokenizer, both in one order of image ids: one hypothesis, one or more references."""
 
     hypotheses: dict[str, list[str]]
     references: dict[str, list[str]]
@@ -47,7 +47,7 @@ class Tokenized:
 class CaptionScores:
     """Scores times 100.
 
-    corpus: BLEU-1 to BLEU-4, METEOR, ROUGE-L, CIDEr. BLEU and METEOR pool their counts over the corpus: they are not means over images.
+    corpus: BLEU-1 to BLEU-4, METEOR, ROUGE-L, CIDEr. BLEU and METEOR pool their counts over the corpus: no means over images.
     per_image: METEOR, ROUGE-L, CIDEr and sentence BLEU-4, each (N,) in the order of image_ids.
     empty: captions without a word; they count in every score.
     """
@@ -61,7 +61,8 @@ class CaptionScores:
 def score(hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> CaptionScores:
     """Score one caption per image id against that image's references; image_ids follow the order of `references`.
 
-    Raises `UserError` when ids are not strings or differ between the sides, a value is not one caption, or a reference holds no word.
+    Raises `UserError` when ids are not strings or differ between the sides, a caption is not one string, references are missing,
+    or one of them holds no word.
     """
     return score_tokenized(tokenize_pair(hypotheses, references))
 
@@ -72,8 +73,8 @@ def tokenize_pair(hypotheses: Mapping[str, str], references: Mapping[str, Sequen
     tokenized = tokenize(references)
     for image_id, captions in tokenized.items():
         if "" in captions:
-            number = captions.index("") + 1
-            raise UserError(f"reference {number} of image {image_id!r} holds no word: correct it or take it out of the references")
+            which = captions.index("") + 1
+            raise UserError(f"reference {which} of image {image_id!r} holds no word: correct it or take it out of the references")
     return Tokenized(tokenize({image_id: [hypotheses[image_id]] for image_id in references}), tokenized)
 
 
@@ -82,14 +83,14 @@ def score_tokenized(captions: Tokenized) -> CaptionScores:
     bleu, bleu_per_image = Bleu(4).compute_score(captions.references, captions.hypotheses, verbose=0)
     meteor, meteor_per_image = _meteor(captions)
     rouge_per_image = Rouge().compute_score(captions.references, captions.hypotheses)[1]
-    cider_per_image_ = cider_per_image(captions.hypotheses, captions.references)
+    cider = cider_per_image(captions.hypotheses, captions.references)
     corpus = {f"BLEU-{n}": 100 * float(value) for n, value in enumerate(bleu, start=1)}
-    corpus |= {"METEOR": 100 * meteor, "ROUGE-L": 100 * float(np.mean(rouge_per_image)), "CIDEr": float(np.mean(cider_per_image_))}
+    corpus |= {"METEOR": 100 * meteor, "ROUGE-L": 100 * float(np.mean(rouge_per_image)), "CIDEr": float(np.mean(cider))}
     per_image = {
         "BLEU-4": 100 * np.array(bleu_per_image[3]),
         "METEOR": 100 * meteor_per_image,
         "ROUGE-L": 100 * rouge_per_image,
-        "CIDEr": cider_per_image_,
+        "CIDEr": cider,
     }
     empty = sum(caption == "" for (caption,) in captions.hypotheses.values())
     return CaptionScores(corpus, per_image, tuple(captions.references), empty)
@@ -104,7 +105,7 @@ def cider_per_image(hypotheses: Mapping[str, Sequence[str]], references: Mapping
 
 
 def shuffled_cider(captions: Tokenized, seed: int) -> np.ndarray:
-    """CIDEr-D times 100 when every image gets another image's caption: (N,), the floor that a captioner blind to its image reaches."""
+    """CIDEr-D times 100 when every image gets another image's caption: (N,), what a captioner blind to its images reaches."""
     image_ids = list(captions.references)
     donors = derangement(len(image_ids), seed)
     shuffled = {image_id: captions.hypotheses[image_ids[donor]] for image_id, donor in zip(image_ids, donors, strict=True)}
@@ -134,7 +135,7 @@ def clean(caption: str) -> str:
     return " ".join(caption.split())
 
 
-# The key is the whole ordered set: the tokenizer looks past the end of a line, so that a caption's neighbours may change its tokens.
+# The key is the whole ordered set: the tokenizer looks past the end of a line, so a caption's neighbours may change its tokens.
 @lru_cache(maxsize=4)
 def _tokenize_lines(captions: tuple[str, ...]) -> tuple[str, ...]:
     jar = str(_PACKAGE / "tokenizer" / STANFORD_CORENLP_3_4_1_JAR)
@@ -143,12 +144,13 @@ def _tokenize_lines(captions: tuple[str, ...]) -> tuple[str, ...]:
     output = java.run("the PTB tokenizer", arguments, "".join(caption + "\n" for caption in captions), 60 + 0.02 * len(captions))
     lines = output.split("\n")[:-1]
     if len(lines) != len(captions):
-        raise UserError(f"the PTB tokenizer gave {len(lines)} lines for {len(captions)} captions: check Java with `unpaired doctor`")
+        found = f"{len(lines)} lines for {len(captions)} captions"
+        raise UserError(f"the PTB tokenizer gave {found}: check Java with `unpaired doctor`")
     return tuple(" ".join(token for token in line.rstrip().split(" ") if token not in _PUNCTUATION) for line in lines)
 
 
 def _meteor(captions: Tokenized) -> tuple[float, np.ndarray]:
-    """METEOR 1.5 of the corpus and per image (N,), in 0..1: a SCORE line per image, then one EVAL line with all their statistics."""
+    """METEOR 1.5 of the corpus and per image (N,), in 0..1: one SCORE line per image, then one EVAL line with all statistics."""
     if _meteor_server().closed:
         _meteor_server.cache_clear()
     server = _meteor_server()
@@ -156,9 +158,10 @@ def _meteor(captions: Tokenized) -> tuple[float, np.ndarray]:
         statistics = []
         for image_id, references in captions.references.items():
             server.send(" ||| ".join(("SCORE", *references, *captions.hypotheses[image_id])))
-            statistics.append(server.receive())
-            if len(_numbers(statistics[-1])) != _METEOR_STATISTICS:
-                raise UserError(f"METEOR cannot score image {image_id!r} (it answered {statistics[-1]!r:.100}): correct its captions")
+            answer = server.receive()
+            if len(_numbers(answer)) != _METEOR_STATISTICS:
+                raise UserError(f"METEOR answered {answer!r:.100} for image {image_id!r}: check that, and `unpaired doctor`")
+            statistics.append(answer)
         server.send(" ||| ".join(("EVAL", *statistics)))
         answers = [_numbers(server.receive()) for _ in range(len(statistics) + 1)]
     if any(len(answer) != 1 for answer in answers):
@@ -171,7 +174,8 @@ def _meteor(captions: Tokenized) -> tuple[float, np.ndarray]:
 def _meteor_server() -> java.LineServer:
     """METEOR's Java process, which takes 5 s and 1 GB to start: one per Python process, kept until that exits."""
     jar = str(_PACKAGE / "meteor" / "meteor-1.5.jar")
-    return java.LineServer("METEOR", [java.executable(), *java.FLAGS, "-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"])
+    arguments = ["-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
+    return java.LineServer("METEOR", [java.executable(), *java.FLAGS, *arguments])
 
 
 def _numbers(line: str) -> list[float]:
@@ -186,15 +190,16 @@ def _check(hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]
     for side, ids in (("captions", hypotheses), ("references", references)):
         for image_id in ids:
             if not isinstance(image_id, str):
-                raise UserError(f"image id {image_id!r} of the {side} is {type(image_id).__name__}, not str: use str(id) on both sides")
+                found = type(image_id).__name__
+                raise UserError(f"image id {image_id!r} of the {side} is {found}, not str: use str(id) on both sides")
     if not references:
         raise UserError("there are no references to score against: give at least one image")
     if missing := [image_id for image_id in references if image_id not in hypotheses]:
-        raise UserError(f"image {missing[0]!r} has no caption (1 of {len(missing)} such images): caption every image of the split")
+        raise UserError(f"image {missing[0]!r} has no caption ({len(missing)} such images): caption every image of the split")
     if unknown := [image_id for image_id in hypotheses if image_id not in references]:
-        raise UserError(f"image {unknown[0]!r} has a caption but no references (1 of {len(unknown)} such images): score one split only")
+        raise UserError(f"image {unknown[0]!r} has a caption but no references ({len(unknown)} such images): score one split")
     for image_id, captions in references.items():
-        if isinstance(captions, str) or not captions:
+        if isinstance(captions, str) or not captions or not all(isinstance(caption, str) for caption in captions):
             raise UserError(f"image {image_id!r} has {captions!r} as references: give a list of at least one sentence")
     for image_id, caption in hypotheses.items():
         if not isinstance(caption, str):

@@ -2,8 +2,8 @@
 
 All features are float32 with unit rows from one CLIP model; every text, reference captions too, is encoded behind `PROMPT`.
 Legend: N images, R references (padded), D CLIP width. References are (N, R, D) with a mask (N, R), True where there is one.
-RefCLIPScore follows the authors' released code: the harmonic mean takes CLIPScore with its weight of 2.5, the reference side without one.
-The released code lets negative reference cosines through; the paper's max(cos, 0) is taken here, without which the mean may blow up.
+RefCLIPScore follows the authors' released code: the harmonic mean takes CLIPScore with its weight of 2.5, the reference side
+without one. That code lets negative reference cosines through, where the mean may blow up; here they count as 0, as in the paper.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ def clip_score(image_ND: np.ndarray, caption_ND: np.ndarray) -> np.ndarray:
     return WEIGHT * np.maximum(_cosine(image_ND, caption_ND), 0)
 
 
-def ref_clip_score(clip_scores_N: np.ndarray, caption_ND: np.ndarray, references_NRD: np.ndarray, mask_NR: np.ndarray) -> np.ndarray:
-    """Harmonic mean of CLIPScore and max over references of max(cos(caption, reference), 0): (N,); 0 where both are 0. Section 3."""
+def ref_clip_score(
+    clip_scores_N: np.ndarray, caption_ND: np.ndarray, references_NRD: np.ndarray, mask_NR: np.ndarray
+) -> np.ndarray:
+    """Harmonic mean of CLIPScore and the largest max(cos(caption, reference), 0): (N,); 0 where both are 0. Paper: section 3."""
     similarity_NR = np.where(mask_NR, _cosine(caption_ND[:, None], references_NRD), 0)
     nearest_N = np.maximum(similarity_NR.max(axis=1), 0)
     total_N = clip_scores_N + nearest_N
@@ -49,5 +51,5 @@ def pad_references(features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarr
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    # Not a matrix product: its summation order depends on a row's position, which would break the ties of equal captions at random.
+    # Not a matrix product: its summation order depends on a row's position, which would break ties of equal captions at random.
     return np.multiply(a, b).sum(axis=-1)

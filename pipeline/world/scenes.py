@@ -6,6 +6,7 @@ A scene is sampled from (style, pool, seed, index) alone, so any scene can be dr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -212,3 +213,9 @@ def _texture(draw: ImageDraw.ImageDraw, background: str, line: int, rng: np.rand
     elif background == "desert":
         x = int(xs[0]) % 80
         draw.polygon((x, line, x + 30, line - 18, x + 60, line), fill=_tint((215, 150, 90), album))
+
+
+def to_record(scene: Scene) -> dict[str, Any]:
+    """What a scene holds, as JSON: the truth that detectors and judges are measured against. Boxes are (left, top, right, bottom), 0 to 1."""
+    things = [{"name": t.name, "colour": t.colour, "size": t.size, "box": [round(v, 4) for v in t.box]} for t in scene.things]
+    return {"background": scene.background, "things": things}

@@ -1,0 +1,202 @@
+"""Condition -> prefix -> caption: a mapper in front of a causal language model from transformers.
+
+Legend: B batch, L prefix length, T caption tokens, D CLIP width, W width of the language model's embeddings, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import open_clip
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from pipeline.encoders import MERGES_FILE
+from pipeline.errors import UserError
+from pipeline.files import read_json, write_json
+from pipeline.methods.base import Condition
+from pipeline.params import StrictParams
+
+IGNORE = -100  # label of positions that carry no loss: prefix and padding
+
+
+@dataclass(frozen=True)
+class DecoderParams(StrictParams):
+    """One entry of `decoders`.
+
+    pretrained: a causal language model of transformers, by name or local folder, with its own tokenizer; or none, for a GPT-2 of
+    `layers`, `heads` and `width` trained from scratch on CLIP's byte-pair tokens, as DeCap does (4 layers, 4 heads, 768 wide).
+    mapper: `linear` (DeCap) or `mlp` with one hidden layer twice as wide as the language model, ReLU (after Knight).
+    max_tokens: longer captions are cut in training.
+    """
+
+    pretrained: str | None = None
+    layers: int = 4
+    heads: int = 4
+    width: int = 768
+    dropout: float = 0.1
+    mapper: Literal["linear", "mlp"] = "mlp"
+    max_tokens: int = 40
+
+
+@dataclass(frozen=True)
+class Decoding(StrictParams):
+    """`captioning` in params.yaml. beams: 1 is greedy (DeCap), 5 is Knight's and CapDec's. batch: images decoded at once."""
+
+    beams: int = 5
+    max_new_tokens: int = 40
+    length_penalty: float = 1.0
+    batch: int = 256
+
+
+class CaptionTokenizer(Protocol):
+    """Text to ids and back. `start` begins a caption, `end` ends it."""
+
+    start: int
+    end: int
+    size: int
+
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def save(self, folder: Path) -> None: ...
+
+
+class ClipTokens:
+    """CLIP's byte-pair vocabulary, lower case."""
+
+    def __init__(self, merges: Path | None) -> None:
+        self._merges = merges
+        self._bpe = open_clip.SimpleTokenizer(**({"bpe_path": str(merges)} if merges else {}))
+        self.start, self.end, self.size = self._bpe.sot_token_id, self._bpe.eot_token_id, self._bpe.vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._bpe.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(self._bpe.decode(list(ids)).split())
+
+    def save(self, folder: Path) -> None:
+        if self._merges:
+            shutil.copyfile(self._merges, folder / MERGES_FILE)
+
+
+class LanguageModelTokens:
+    """The tokenizer that belongs to a pretrained language model."""
+
+    def __init__(self, source: str) -> None:
+        self._tokenizer = AutoTokenizer.from_pretrained(source)
+        self.end = int(self._tokenizer.eos_token_id)
+        start = self._tokenizer.bos_token_id
+        self.start, self.size = int(self.end if start is None else start), len(self._tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).split())
+
+    def save(self, folder: Path) -> None:
+        self._tokenizer.save_pretrained(folder / "tokenizer")
+
+
+class Decoder(nn.Module):
+    """A mapper and a language model. The mapper turns each condition vector (D) into one prefix embedding (W)."""
+
+    def __init__(self, lm: nn.Module, tokenizer: CaptionTokenizer, clip_width: int, mapper: str) -> None:
+        super().__init__()
+        self.lm: Any = lm
+        self.tokenizer = tokenizer
+        width = lm.get_input_embeddings().embedding_dim  # type: ignore[operator,union-attr]
+        self.mapper: nn.Module = nn.Linear(clip_width, width) if mapper == "linear" else nn.Sequential(
+            nn.Linear(clip_width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+        )
+
+    def _embed(self, condition: Condition, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Prefix and tokens as embeddings (B, L + T, W), and the attention mask (B, L + T) with every token attended to."""
+        embeddings = torch.cat([self.mapper(condition.vectors), self.lm.get_input_embeddings()(ids_BT)], dim=1)
+        return embeddings, torch.cat([condition.mask, torch.ones_like(ids_BT, dtype=torch.bool)], dim=1).long()
+
+    def loss(self, condition: Condition, ids_BT: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy per caption token, end token included; no loss on prefix and padding.
+
+        ids_BT: start token, caption, end token, then `IGNORE` to the longest of the batch.
+        """
+        inputs_BT = ids_BT[:, :-1].masked_fill(ids_BT[:, :-1] == IGNORE, self.tokenizer.end)
+        embeddings, mask = self._embed(condition, inputs_BT)
+        # padding stands behind the caption, where a causal model never looks back from: it needs no mask
+        logits = self.lm(inputs_embeds=embeddings, attention_mask=mask).logits[:, condition.vectors.shape[1] :]
+        return nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids_BT[:, 1:].flatten(), ignore_index=IGNORE,
+                                           label_smoothing=label_smoothing)
+
+    @torch.inference_mode()
+    def generate(self, condition: Condition, decoding: Decoding) -> list[str]:
+        """One caption per row by batched beam search; the prefix passes once, keys and values are cached (transformers)."""
+        start = torch.full((len(condition.vectors), 1), self.tokenizer.start, device=condition.vectors.device)
+        embeddings, mask = self._embed(condition, start)
+        ids = self.lm.generate(
+            inputs_embeds=embeddings, attention_mask=mask, num_beams=decoding.beams, do_sample=False, use_cache=True,
+            max_new_tokens=decoding.max_new_tokens, length_penalty=decoding.length_penalty,
+            eos_token_id=self.tokenizer.end, pad_token_id=self.tokenizer.end, bos_token_id=self.tokenizer.start,
+        )
+        return [self.tokenizer.decode(self._until_end(row)) for row in ids.tolist()]
+
+    def _until_end(self, ids: list[int]) -> list[int]:
+        return ids[: ids.index(self.tokenizer.end)] if self.tokenizer.end in ids else ids
+
+    def save(self, folder: Path, mapper: str) -> None:
+        """Write what `load` reads: safetensors and JSON only."""
+        self.lm.save_pretrained(folder / "lm")
+        save_file({key: value.contiguous() for key, value in self.mapper.state_dict().items()}, folder / "mapper.safetensors")
+        self.tokenizer.save(folder)
+        first = next(self.mapper.parameters())
+        write_json(folder / "decoder.json", {"mapper": mapper, "clip_width": first.shape[1],
+                                             "tokens": "clip" if isinstance(self.tokenizer, ClipTokens) else "pretrained"})
+
+
+def build(params: DecoderParams, clip_model: str, clip_width: int, prefix_length: int) -> Decoder:
+    """A new decoder. clip_model: where CLIP's own merges lie, if it is a folder. Weights come from torch's global seed."""
+    if params.pretrained:
+        try:
+            lm: nn.Module = AutoModelForCausalLM.from_pretrained(params.pretrained)
+            return Decoder(lm, LanguageModelTokens(params.pretrained), clip_width, params.mapper)
+        except (OSError, ValueError) as error:
+            raise UserError(f"language model {params.pretrained} cannot be loaded ({' '.join(str(error).split())[:200]}): "
+                            "name a local folder or a model of the hub in `decoders`") from None
+    merges = Path(clip_model) / MERGES_FILE
+    tokenizer = ClipTokens(merges if merges.exists() else None)
+    if params.width % params.heads:
+        raise UserError(f"params.yaml: a decoder's width {params.width} must be a multiple of its heads {params.heads}")
+    config = GPT2Config(
+        vocab_size=tokenizer.size, n_positions=prefix_length + params.max_tokens + 2, n_embd=params.width, n_layer=params.layers,
+        n_head=params.heads, resid_pdrop=params.dropout, embd_pdrop=params.dropout, attn_pdrop=params.dropout,
+        bos_token_id=tokenizer.start, eos_token_id=tokenizer.end,
+    )
+    return Decoder(GPT2LMHeadModel(config), tokenizer, clip_width, params.mapper)
+
+
+def load(folder: Path, device: torch.device) -> Decoder:
+    """Read a decoder that `save` wrote. Raises `UserError` when files are missing or do not belong together."""
+    about = read_json(folder / "decoder.json")
+    merges = folder / MERGES_FILE
+    try:
+        lm = AutoModelForCausalLM.from_pretrained(folder / "lm", local_files_only=True)
+        tokenizer: CaptionTokenizer = (ClipTokens(merges if merges.exists() else None) if about["tokens"] == "clip"
+                                       else LanguageModelTokens(str(folder / "tokenizer")))
+        decoder = Decoder(lm, tokenizer, about["clip_width"], about["mapper"])
+        decoder.mapper.load_state_dict(load_file(folder / "mapper.safetensors"))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{folder} is incomplete or damaged ({' '.join(str(error).split())[:200]}): "
+                        "restore it with `dvc checkout --force`, or train again") from None
+    return decoder.eval().requires_grad_(False).to(device)
+
+
+def pad(ids: Sequence[Sequence[int]]) -> Tensor:
+    """(B, longest) ids, filled with `IGNORE` behind each row's end."""
+    longest = max(len(row) for row in ids)
+    return torch.tensor([[*row, *[IGNORE] * (longest - len(row))] for row in ids])

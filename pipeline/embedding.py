@@ -1,0 +1,71 @@
+"""Captions and images into feature stores, shard by shard."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.encoders import Clip, ClipParams
+from pipeline.errors import UserError
+from pipeline.files import digest_file, inside
+from pipeline.params import check, pick
+from pipeline.resume import resumable
+from pipeline.stores import Origin, write_shards
+
+
+def load_clip(name: str, params: dict[str, Any], device: torch.device) -> Clip:
+    """The CLIP that params.yaml calls `name`."""
+    return Clip(check(ClipParams, pick(params, f"clips.{name}"), f"clips.{name}"), device)
+
+
+def embed_text(clip_name: str, clip: Clip, corpus: str) -> None:
+    """Write the text store of a corpus: one row per row of its table, in that order."""
+    table = paths.corpus_table(corpus)
+    texts = read_table(table, ["text"])["text"]
+    origin = _origin(clip_name, clip, table)
+
+    def encode(start: int, stop: int) -> tuple[NDArray[np.float32], int]:
+        part = texts[start:stop]
+        tokens = clip.tokens(part)
+        return clip.encode_tokens(tokens), clip.count_truncated(part, tokens)
+
+    target = paths.text_features(clip_name, corpus)
+    with resumable(target, origin=asdict(origin), batch=clip.params.batch) as work:
+        write_shards(work, (len(texts), clip.width), origin, f"embed {corpus} with {clip_name}", encode)
+
+
+def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
+    """Write the image store of a data set: one row per row of its image table, in that order."""
+    table, raw = paths.images_table(dataset), paths.raw(dataset)
+    files = [inside(raw, name) for name in read_table(table, ["path"])["path"]]
+    origin = _origin(clip_name, clip, table)
+    target = paths.image_features(clip_name, dataset)
+    with resumable(target, origin=asdict(origin), batch=clip.params.batch, files=[_stamp(f) for f in files]) as work:
+        write_shards(work, (len(files), clip.width), origin, f"embed images of {dataset} with {clip_name}",
+                     lambda start, stop: (clip.encode_files(files[start:stop]), 0))
+
+
+def read_table(path: Path, columns: list[str]) -> dict[str, list[Any]]:
+    """Columns of a Parquet table as lists; a missing table is a `UserError`."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: run `dvc repro`")
+    result: dict[str, list[Any]] = pq.read_table(path, columns=columns).to_pydict()
+    return result
+
+
+def _origin(clip_name: str, clip: Clip, table: Path) -> Origin:
+    if not table.exists():
+        raise UserError(f"{table} is missing: run `dvc repro`")
+    return Origin(clip_name, clip.digest, clip.width, clip.preprocessing, digest_file(table))
+
+
+def _stamp(file: Path) -> tuple[str, int]:
+    """Name and size: enough to notice that a picture was exchanged between a kill and the resumed run."""
+    return file.name, file.stat().st_size if file.exists() else -1

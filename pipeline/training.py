@@ -1,0 +1,188 @@
+"""The training loop: steps of cross-entropy on captions under a method's conditions, the best snapshot by held-out text loss.
+
+The loop keeps no hidden state: batch order and randomness follow from (seed, step) alone, so that a run resumed from a snapshot
+ends in the very bytes of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline import paths
+from pipeline.decoders import Decoder, DecoderParams, build, pad
+from pipeline.embedding import read_table
+from pipeline.encoders import ClipParams
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.indexing import load_corpus
+from pipeline.methods.base import Corpus, Method
+from pipeline.params import StrictParams, check, pick
+from pipeline.progress import track
+from pipeline.resume import resumable
+from pipeline.stores import read
+from pipeline.systems import System, make_method
+
+_HELDOUT_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Recipe(StrictParams):
+    """One entry of `recipes`: how long and how a decoder is trained. The budget is steps, never seconds.
+
+    warmup: steps of linear warm-up, followed by a cosine to zero. evaluate_every: steps between two looks at the held-out sentences,
+    and between two snapshots. label_smoothing: 0.1 in DeCap.
+    """
+
+    steps: int
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+    evaluate_every: int = 200
+
+
+def encode_captions(decoder: Decoder, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], int]:
+    """Start token, caption, end token for each text, and how many captions were cut to `max_tokens`."""
+    rows, cut = [], 0
+    for text in texts:
+        ids = decoder.tokenizer.encode(text)
+        cut += len(ids) > max_tokens
+        rows.append([decoder.tokenizer.start, *ids[:max_tokens], decoder.tokenizer.end])
+    return rows, cut
+
+
+def train(method: Method, decoder: Decoder, corpus: Corpus, captions: Sequence[Sequence[int]], train_rows: NDArray[np.int64],
+          heldout_rows: NDArray[np.int64], recipe: Recipe, seed: int, scratch: Path, label: str) -> list[dict[str, Any]]:
+    """Train `decoder` in place and leave it with the weights of the lowest held-out text loss.
+
+    captions: token ids per corpus row. scratch: folder for snapshots. Returns one entry per evaluation: step, train and held-out loss.
+    Raises `UserError` when the corpus has fewer captions than a batch.
+    """
+    if len(train_rows) < recipe.batch or len(heldout_rows) == 0:
+        raise UserError(f"{len(train_rows)} training and {len(heldout_rows)} held-out sentences are too few for batches of {recipe.batch}: "
+                        "lower the recipe's batch, or give a larger corpus")
+    device = next(decoder.parameters()).device
+    optimiser = torch.optim.AdamW(_groups(decoder, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
+    run = _Run(decoder, optimiser, scratch / "snapshot.pt")
+    run.restore()
+    per_epoch = len(train_rows) // recipe.batch
+    heldout = heldout_rows[:_HELDOUT_ROWS]
+    running = []
+    for step in track(range(run.step, recipe.steps), label, recipe.steps, "steps", done=run.step):
+        order = np.random.default_rng([seed, step // per_epoch]).permutation(train_rows)
+        rows = order[(step % per_epoch) * recipe.batch :][: recipe.batch]
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
+        torch.manual_seed(seed * 1_000_003 + step)  # dropout
+        decoder.train()
+        loss = _loss(method, decoder, corpus, captions, rows, _generator(seed, step), device, recipe.label_smoothing)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        optimiser.step()
+        running.append(float(loss.detach()))
+        if (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps:
+            decoder.eval()
+            with torch.inference_mode():
+                # the same noise at every evaluation, so that two of them differ by the weights only
+                parts = [_loss(method, decoder, corpus, captions, part, _generator(seed, -1), device, 0.0).item() * len(part)
+                         for part in np.array_split(heldout, math.ceil(len(heldout) / recipe.batch))]
+            run.snapshot(step + 1, {"step": step + 1, "train_loss": round(sum(running) / len(running), 4),
+                                    "heldout_loss": round(sum(parts) / len(heldout), 4)})
+            running = []
+    run.use_best()
+    return run.log
+
+
+def schedule(step: int, steps: int, warmup: int) -> float:
+    """Share of the learning rate at a step: linear warm-up, then a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+class _Run:
+    """Weights, optimiser, log and the best weights so far; saved together, in one rename."""
+
+    def __init__(self, decoder: Decoder, optimiser: torch.optim.Optimizer, path: Path) -> None:
+        self.decoder, self.optimiser, self.path = decoder, optimiser, path
+        self.step = 0
+        self.log: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] = {}
+
+    def restore(self) -> None:
+        if not self.path.exists():
+            return
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        self.decoder.load_state_dict(state["weights"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.log, self.best = state["step"], state["log"], state["best"]
+
+    def snapshot(self, step: int, entry: dict[str, Any]) -> None:
+        if not self.log or entry["heldout_loss"] < min(past["heldout_loss"] for past in self.log):
+            self.best = {key: value.detach().cpu().clone() for key, value in self.decoder.state_dict().items()}
+        self.step = step
+        self.log.append(entry)
+        partial = self.path.with_suffix(".partial")
+        torch.save({"weights": self.decoder.state_dict(), "optimiser": self.optimiser.state_dict(), "step": step, "log": self.log,
+                    "best": self.best}, partial)
+        partial.replace(self.path)
+
+    def use_best(self) -> None:
+        self.decoder.load_state_dict(self.best)
+
+
+def _loss(method: Method, decoder: Decoder, corpus: Corpus, captions: Sequence[Sequence[int]], rows: NDArray[np.int64],
+          generator: torch.Generator, device: torch.device, label_smoothing: float) -> Tensor:
+    condition = method.training_condition(corpus, torch.from_numpy(rows).to(device), generator)
+    return decoder.loss(condition, pad([captions[row] for row in rows.tolist()]).to(device), label_smoothing)
+
+
+def _groups(decoder: Decoder, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices only."""
+    parameters = list(decoder.parameters())
+    return [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + step + 500_000_000)
+
+
+def train_system(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
+    """Train a system on its corpus and write `data/models/<name>`. Raises `UserError` for missing or foreign artefacts."""
+    method = make_method(system)
+    if not method.trains or system.decoder is None or system.recipe is None:
+        raise UserError(f"params.yaml: system {name} ({system.method}) needs `decoder` and `recipe`, and a method that is trained")
+    decoder_params = check(DecoderParams, pick(params, f"decoders.{system.decoder}"), f"decoders.{system.decoder}")
+    recipe = check(Recipe, pick(params, f"recipes.{system.recipe}"), f"recipes.{system.recipe}")
+    clip = check(ClipParams, pick(params, f"clips.{system.clip}"), f"clips.{system.clip}")
+    origin = read(paths.text_features(system.clip, system.corpus)).origin
+    identity = {"system": {**asdict(system), "caption": None}, "decoder": asdict(decoder_params), "recipe": asdict(recipe),
+                "features": asdict(origin), "device": device.type, "threads": torch.get_num_threads()}
+    with resumable(paths.model(name), **identity) as work:
+        corpus = load_corpus(system.clip, system.corpus, device)
+        splits = np.array(read_table(paths.corpus_table(system.corpus), ["split"])["split"])
+        torch.manual_seed(system.seed)
+        decoder = build(decoder_params, clip.model, origin.width, method.prefix_length).to(device)
+        captions, cut = encode_captions(decoder, corpus.texts, decoder_params.max_tokens)
+        log = train(method, decoder, corpus, captions, np.flatnonzero(splits == "train"), np.flatnonzero(splits == "heldout"),
+                    recipe, system.seed, work.folder, f"train {name}")
+        decoder.save(work.output, decoder_params.mapper)
+        write_json(work.output / "log.json", {"cut_captions": cut, "evaluations": log})
+        write_json(work.output / "system.json", {
+            "name": name, "paper": method.paper, "supervision": method.supervision, **identity["system"],
+            "decoder_params": identity["decoder"], "recipe_params": identity["recipe"], "clip_digest": origin.clip_digest,
+            "corpus_digest": origin.source_digest, "parameters": sum(p.numel() for p in decoder.parameters()),
+            "best_step": min(log, key=lambda entry: entry["heldout_loss"])["step"],
+        })

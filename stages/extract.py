@@ -1,0 +1,16 @@
+"""Turn one raw data set into tables: corpus sentences, references, images."""
+
+from pipeline import paths
+from pipeline.corpus.extract import ExtractParams, extract
+from pipeline.params import check, load, pick
+from stages import run
+
+
+def extract_dataset(dataset: str) -> None:
+    """Write data/corpus/DATASET."""
+    report = extract(paths.raw(dataset), paths.corpus(dataset), check(ExtractParams, pick(load(), f"extract.{dataset}"), f"extract.{dataset}"))
+    print(f"{dataset}: {report}")
+
+
+if __name__ == "__main__":
+    run(extract_dataset)

@@ -1,0 +1,14 @@
+"""Index one corpus in one CLIP space."""
+
+from pipeline.indexing import IndexParams, index_corpus
+from pipeline.params import check, load, pick
+from stages import run
+
+
+def index(clip: str, corpus: str) -> None:
+    """Write data/index/CLIP/CORPUS."""
+    index_corpus(clip, corpus, check(IndexParams, pick(load(), "index"), "index"))
+
+
+if __name__ == "__main__":
+    run(index)

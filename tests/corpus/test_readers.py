@@ -1,0 +1,211 @@
+"""Every format gives the same plain records, and whatever is wrong with a file is one line that names it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.corpus.readers import READERS, Caption, Image, Records, below, read_records, read_source
+from pipeline.errors import UserError
+
+
+def read(folder: Path, content: Any, format: str, split: str = "train") -> Records:
+    """Write `content` (bytes, or a value for JSON) to a file of `folder` and read it back."""
+    (folder / "source").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return read_records(folder, "source", format, split)
+
+
+def refusal(folder: Path, content: Any, format: str, split: str = "train") -> str:
+    """The one line a user sees for a source that is refused."""
+    with pytest.raises(UserError) as caught:
+        read(folder, content, format, split)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith("source")
+    return line
+
+
+def karpathy_image(number: int, split: str, **changes: Any) -> dict[str, Any]:
+    sentences = [{"raw": f"Picture {number} .", "sentid": 10 * number, "imgid": number, "tokens": []}]
+    return {"imgid": number, "filename": f"{number}.jpg", "split": split, "sentences": sentences} | changes
+
+
+def test_karpathy_images_keep_their_own_split_and_training_images_are_never_listed(tmp_path: Path) -> None:
+    images = [
+        karpathy_image(1, "train"),
+        karpathy_image(2, "restval"),
+        karpathy_image(3, "val", cocoid=901, filepath="val2014"),
+        karpathy_image(4, "test"),
+        {"imgid": 5, "filename": "5.jpg", "split": "unlabelled"},
+    ]
+    records = read(tmp_path, {"images": images}, "karpathy")
+    assert records.captions == [
+        Caption("10", "1", "Picture 1 .", "train"),
+        Caption("20", "2", "Picture 2 .", "restval"),
+        Caption("30", "901", "Picture 3 .", "val"),
+        Caption("40", "4", "Picture 4 .", "test"),
+    ]
+    assert records.images == [
+        Image("901", "val2014/3.jpg", "val"), Image("4", "4.jpg", "test"), Image("5", "5.jpg", "unlabelled"),
+    ]
+
+
+def test_a_training_image_of_karpathy_needs_no_file_name(tmp_path: Path) -> None:
+    image = karpathy_image(1, "train")
+    del image["filename"]
+    assert len(read(tmp_path, {"images": [image]}, "karpathy").captions) == 1
+
+
+def test_an_unlabelled_image_with_sentences_is_refused(tmp_path: Path) -> None:
+    line = refusal(tmp_path, {"images": [karpathy_image(7, "unlabelled")]}, "karpathy")
+    assert "images[0] (image 7)" in line
+    assert "unlabelled" in line
+
+
+def test_coco_annotations_become_captions_of_the_split_asked_for(tmp_path: Path) -> None:
+    data = {"images": [{"id": 5, "file_name": "a/5.jpg"}], "annotations": [{"id": 8, "image_id": 5, "caption": "A cat."}]}
+    test = read(tmp_path, data, "coco", split="test")
+    assert test.captions == [Caption("8", "5", "A cat.", "test")]
+    assert test.images == [Image("5", "a/5.jpg", "test")]
+    assert read(tmp_path, data, "coco", split="train").images == []
+
+
+def test_a_coco_annotation_of_an_unknown_image_is_refused(tmp_path: Path) -> None:
+    line = refusal(tmp_path, {"images": [{"id": 5}], "annotations": [{"id": 8, "image_id": 6, "caption": "A cat."}]}, "coco")
+    assert "annotations[0]" in line
+    assert "image 6" in line
+
+
+def test_lines_are_numbered_as_an_editor_does_and_blank_ones_are_counted(tmp_path: Path) -> None:
+    records = read(tmp_path, b"\xef\xbb\xbfA cat.\r\n\r\n \t\nA\xe2\x80\xa8dog.\n", "lines")
+    assert records.captions == [Caption("1", None, "A cat.", "train"), Caption("4", None, "A\u2028dog.", "train")]
+    assert records.blank == 2
+    assert records.noun == "line"
+
+
+def test_an_empty_text_file_holds_no_line(tmp_path: Path) -> None:
+    assert read(tmp_path, b"", "lines") == Records([], [], noun="line", blank=0)
+
+
+def test_a_json_list_of_strings_is_numbered_from_0(tmp_path: Path) -> None:
+    assert read(tmp_path, ["A cat.", "A dog."], "json").captions == [
+        Caption("0", None, "A cat.", "train"), Caption("1", None, "A dog.", "train"),
+    ]
+    assert "list[1] is 7" in refusal(tmp_path, ["A cat.", 7], "json")
+
+
+def test_maccap_captions_get_ids_of_their_own(tmp_path: Path) -> None:
+    records = read(tmp_path, [{"split": "val", "image_name": "x.jpg", "captions": ["A cat.", "A pet."]},
+                              {"split": "train", "image_name": "y.jpg", "captions": ["A dog."]}], "maccap")
+    assert records.captions == [Caption("x.jpg#0", "x.jpg", "A cat.", "val"), Caption("x.jpg#1", "x.jpg", "A pet.", "val"),
+                                Caption("y.jpg#0", "y.jpg", "A dog.", "train")]
+    assert records.images == [Image("x.jpg", "x.jpg", "val")]
+
+
+def test_sources_in_archives_and_compressed_files_read_as_plain_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"A cat.\n"))
+    for name in ("a.zip", "b.jar"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("in/a.txt", "A cat.\n")
+            archive.writestr("in/a.txt.gz", gzip.compress(b"A cat.\n"))
+    for source in ("a.txt.gz", "a.zip!in/a.txt", "b.jar!in/a.txt", "a.zip!in/a.txt.gz"):
+        assert read_source(tmp_path, source) == "A cat.\n", source
+
+
+def test_a_source_inside_an_installed_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "madeup_package").mkdir()
+    (tmp_path / "madeup_package" / "__init__.py").write_text("raise SystemExit('reading data must not run the package')")
+    with zipfile.ZipFile(tmp_path / "madeup_package" / "data.jar", "w") as archive:
+        archive.writestr("a.txt", "A cat.")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert read_source(tmp_path / "raw", "package:madeup_package/data.jar!a.txt") == "A cat."
+    with pytest.raises(UserError, match="'absent_package', which is not installed"):
+        read_source(tmp_path, "package:absent_package/a.txt")
+    with pytest.raises(UserError, match="leaves its folder"):
+        read_source(tmp_path, "package:madeup_package/../a.txt")
+
+
+def test_a_misspelt_file_in_an_archive_is_answered_with_the_near_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("captions.json", "[]")
+    with pytest.raises(UserError, match=r"did you mean 'captions\.json'"):
+        read_source(tmp_path, "a.zip!caption.json")
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.json is missing"):
+        read_source(tmp_path, "absent.json")
+    (tmp_path / "broken.json.gz").write_bytes(gzip.compress(b"A cat." * 100)[:-12])
+    (tmp_path / "broken.zip").write_bytes(b"no archive")
+    (tmp_path / "folder").mkdir()
+    for source in ("broken.json.gz", "broken.zip!a.json", "folder"):
+        with pytest.raises(UserError, match=f"{source.partition('!')[0]} cannot be read"):
+            read_source(tmp_path, source)
+
+
+@pytest.mark.parametrize("name", ["../secret", "a/../../secret", "/etc/hostname", "a/..", "", "a\0b", "a\nb"])
+def test_a_file_name_that_leaves_the_folder_or_names_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="leaves its folder"):
+        below(tmp_path, name)
+
+
+def test_files_linked_from_a_cache_elsewhere_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "cache.txt").write_text("A cat.")
+    (tmp_path / "raw" / "a.txt").symlink_to(tmp_path / "cache.txt")
+    assert read_source(tmp_path / "raw", "a.txt") == "A cat."
+
+
+def test_bytes_that_are_not_utf_8_are_located(tmp_path: Path) -> None:
+    line = refusal(tmp_path, "A cat.\nA caf\xe9.\n".encode("latin-1"), "lines")
+    assert "line 2" in line
+    assert "0xe9 at offset 12" in line
+
+
+@pytest.mark.parametrize("content", ["{'images'", "[" * 100_000, "1" * 5000], ids=["quotes", "too deep", "too long a number"])
+def test_what_is_not_json_is_said_in_one_line(tmp_path: Path, content: str) -> None:
+    assert "is not valid JSON" in refusal(tmp_path, content.encode(), "json")
+
+
+@pytest.mark.parametrize(("format", "content", "place"), [
+    ("karpathy", [], "no 'images' in []"),
+    ("karpathy", {"images": ["a.jpg"]}, "images[0]: no 'split'"),
+    ("karpathy", {"images": [{"split": "val", "filename": "1.jpg", "sentences": []}]}, "images[0]: no 'imgid'"),
+    ("karpathy", {"images": [karpathy_image(1, "val", filename=None)]}, "images[0]: 'filename' is None"),
+    ("karpathy", {"images": [karpathy_image(1, "val", sentences=[{"raw": "A cat."}])]}, "images[0].sentences[0]: no 'sentid'"),
+    ("karpathy", {"images": [{"imgid": 1, "split": "train"}]}, "images[0]: no 'sentences'"),
+    ("coco", {"images": [{"id": 1}]}, "no 'annotations'"),
+    ("coco", {"images": [{"id": 1}], "annotations": [{"id": 2, "image_id": 1}]}, "annotations[0]: no 'caption'"),
+    ("coco", {"images": [{"id": True}], "annotations": []}, "images[0]: 'id' is True"),
+    ("maccap", [{"split": "val", "captions": []}], "list[0]: no 'image_name'"),
+    ("maccap", {"images": []}, "expected a list"),
+])
+def test_a_missing_field_is_named_with_its_record(tmp_path: Path, format: str, content: Any, place: str) -> None:
+    assert place in refusal(tmp_path, content, format)
+
+
+def test_every_listed_format_of_records_refuses_what_it_cannot_read(tmp_path: Path) -> None:
+    for format in sorted(set(READERS) - {"lines"}):
+        refusal(tmp_path, {"unknown": 1}, format)
+
+
+@pytest.mark.parametrize(("format", "content", "id"), [
+    ("karpathy", {"images": [karpathy_image(1, "train"), karpathy_image(1, "val", sentences=[])]}, "image id '1'"),
+    ("karpathy", {"images": [karpathy_image(1, "train", sentences=[{"raw": "A", "sentid": 4}, {"raw": "B", "sentid": "4"}])]},
+     "caption id '4'"),
+    ("coco", {"images": [{"id": 3}, {"id": "3"}], "annotations": []}, "image id '3'"),
+    ("maccap", [{"split": "val", "image_name": "x", "captions": []}] * 2, "image id 'x'"),
+])
+def test_an_id_that_occurs_twice_is_named(tmp_path: Path, format: str, content: Any, id: str) -> None:
+    assert f"{id} occurs twice" in refusal(tmp_path, content, format)
+
+
+def test_an_unknown_split_is_answered_with_the_near_one(tmp_path: Path) -> None:
+    line = refusal(tmp_path, {"images": [karpathy_image(1, "trian")]}, "karpathy")
+    assert "images[0]: unknown split 'trian': did you mean 'train'?" in line
+    assert "only the karpathy format" in refusal(tmp_path, [{"split": "unlabelled", "image_name": "x", "captions": []}], "maccap")
