@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import decoders, paths
-from pipeline.decoders import Decoding
+from pipeline.decoders import Decoder, Decoding
 from pipeline.embedding import read_table
 from pipeline.errors import UserError
 from pipeline.files import finished_folder, read_json, write_json
 from pipeline.indexing import load_corpus
-from pipeline.methods.base import Corpus
+from pipeline.methods.base import Corpus, Method
 from pipeline.params import check
 from pipeline.progress import track
 from pipeline.stores import read
@@ -23,19 +23,22 @@ from pipeline.systems import Setting, System, make_method, model_folder, setting
 
 
 class Captioner:
-    """A system ready to caption. Raises `UserError` when its model was trained in another CLIP space than `clip_digest`."""
+    """A method and its decoder, ready to caption."""
 
-    def __init__(self, name: str, system: System, decoding: Decoding, clip_digest: str, device: torch.device) -> None:
-        self.method = make_method(system)
-        self.decoding = decoding
-        self.device = device
-        self.decoder = None
-        if self.method.decodes:
-            folder = model_folder(name, system)
-            trained_on = read_json(folder / "system.json")["clip_digest"]
-            if trained_on != clip_digest:
-                raise UserError(f"{folder} was trained with another CLIP than the image features were made with: run `dvc repro`")
-            self.decoder = decoders.load(folder, device)
+    def __init__(self, method: Method, decoder: Decoder | None, decoding: Decoding, device: torch.device) -> None:
+        self.method, self.decoder, self.decoding, self.device = method, decoder, decoding, device
+
+    @staticmethod
+    def load(name: str, system: System, params: dict[str, Any], clip_digest: str, device: torch.device) -> Captioner:
+        """The captioner of a trained system; `UserError` when its model is missing or was trained in another CLIP space."""
+        method = make_method(name, system)
+        decoding = check(Decoding, params.get("captioning"), "captioning")
+        if not method.decodes:
+            return Captioner(method, None, decoding, device)
+        folder = model_folder(name, system)
+        if read_json(folder / "system.json")["clip_digest"] != clip_digest:
+            raise UserError(f"{folder} was trained with another CLIP than the image features were made with: run `dvc repro`")
+        return Captioner(method, decoders.load(folder, device), decoding, device)
 
     def caption(self, images_BD: NDArray[np.floating[Any]], support: Corpus, label: str = "caption") -> list[str]:
         """One caption per unit image feature, in order."""
@@ -54,12 +57,11 @@ class Captioner:
 
 def caption_settings(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
     """Write `data/captions/<system>/<setting>.json` (COCO results format) for every setting that applies to the system."""
-    decoding = check(Decoding, params.get("captioning"), "captioning")
     with finished_folder(paths.captions(name)) as folder:
         for setting_name, setting in settings_of(system, params).items():
             image_ids, features, clip_digest = split_features(system.clip, setting)
             support = load_corpus(system.clip, setting.support, device, clip_digest)
-            captioner = Captioner(name, system, decoding, clip_digest, device)
+            captioner = Captioner.load(name, system, params, clip_digest, device)
             captions = captioner.caption(features, support, f"{name}, {setting_name}")
             write_json(folder / f"{setting_name}.json",
                        [{"image_id": i, "caption": c} for i, c in zip(image_ids, captions, strict=True)])

@@ -112,7 +112,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.lm: Any = lm
         self.tokenizer = tokenizer
-        width = lm.get_input_embeddings().embedding_dim  # type: ignore[operator,union-attr]
+        width = lm.get_input_embeddings().embedding_dim  # type: ignore[operator]
         self.mapper: nn.Module = nn.Linear(clip_width, width) if mapper == "linear" else nn.Sequential(
             nn.Linear(clip_width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
         )
@@ -159,8 +159,8 @@ class Decoder(nn.Module):
                                              "tokens": "clip" if isinstance(self.tokenizer, ClipTokens) else "pretrained"})
 
 
-def build(params: DecoderParams, clip_model: str, clip_width: int, prefix_length: int) -> Decoder:
-    """A new decoder. clip_model: where CLIP's own merges lie, if it is a folder. Weights come from torch's global seed."""
+def build(params: DecoderParams, clip_folder: Path, clip_width: int, prefix_length: int) -> Decoder:
+    """A new decoder. clip_folder: where CLIP's merges lie, if it has its own. Weights come from torch's global seed."""
     if params.pretrained:
         try:
             lm: nn.Module = AutoModelForCausalLM.from_pretrained(params.pretrained)
@@ -168,7 +168,7 @@ def build(params: DecoderParams, clip_model: str, clip_width: int, prefix_length
         except (OSError, ValueError) as error:
             raise UserError(f"language model {params.pretrained} cannot be loaded ({' '.join(str(error).split())[:200]}): "
                             "name a local folder or a model of the hub in `decoders`") from None
-    merges = Path(clip_model) / MERGES_FILE
+    merges = clip_folder / MERGES_FILE
     tokenizer = ClipTokens(merges if merges.exists() else None)
     if params.width % params.heads:
         raise UserError(f"params.yaml: a decoder's width {params.width} must be a multiple of its heads {params.heads}")

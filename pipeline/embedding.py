@@ -22,7 +22,7 @@ from pipeline.stores import Origin, write_shards
 
 def load_clip(name: str, params: dict[str, Any], device: torch.device) -> Clip:
     """The CLIP that params.yaml calls `name`."""
-    return Clip(check(ClipParams, pick(params, f"clips.{name}"), f"clips.{name}"), device)
+    return Clip(paths.foundation(name), check(ClipParams, pick(params, f"clips.{name}"), f"clips.{name}"), device)
 
 
 def embed_text(clip_name: str, clip: Clip, corpus: str) -> None:

@@ -19,6 +19,7 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
@@ -30,25 +31,23 @@ MERGES_FILE = "bpe_merges.txt.gz"
 
 @dataclass(frozen=True)
 class ClipParams(StrictParams):
-    """One entry of `clips`.
+    """One entry of `clips`; the model itself lies in `data/foundation/<name>`, in open_clip's own layout.
 
-    model: a folder in open_clip's layout (`open_clip_config.json` and weights), or a name of `open_clip.list_models()`.
-    pretrained: for a name, its weights: a tag such as `openai`, or a safetensors file.
     batch: texts or images encoded at once.
     """
 
-    model: str
-    pretrained: str | None = None
     batch: int = 256
 
 
 class Clip:
     """A frozen CLIP. All features that it returns are float32 and not normalised."""
 
-    def __init__(self, params: ClipParams, device: torch.device) -> None:
+    def __init__(self, folder: Path, params: ClipParams, device: torch.device) -> None:
+        """Load from a folder with `open_clip_config.json` and its weights; raises `UserError` when they are missing or do not fit."""
         self.params = params
         self.device = device
-        self.model, self.preprocess, self.tokenizer = _load(params)
+        model, self.preprocess, self.tokenizer = _load(folder)
+        self.model: Any = model
         self.model.eval().requires_grad_(False).to(device)
 
     @property
@@ -133,24 +132,21 @@ def text_features(model: nn.Module, tokens_BT: Tensor) -> Tensor:
     return features
 
 
-def _load(params: ClipParams) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Any]:
-    folder = Path(params.model)
-    local = folder.is_dir()
-    if not local and ("/" in params.model or params.model not in open_clip.list_models()):
-        raise UserError(f"{params.model} is neither a folder nor a model that open_clip knows: "
-                        "restore it with `git checkout`, or correct `clips` in params.yaml")
-    name = f"local-dir:{folder}" if local else params.model
-    tokenizer_options = {"bpe_path": str(folder / MERGES_FILE)} if local and (folder / MERGES_FILE).exists() else {}
+def _load(folder: Path) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Any]:
+    if not (folder / "open_clip_config.json").exists():
+        raise UserError(f"{folder} holds no CLIP (no open_clip_config.json): restore it with `git checkout`, "
+                        "or correct the name in params.yaml")
+    name = f"local-dir:{folder}"
+    # open_clip does not look for merges beside the model by itself
+    tokenizer_options = {"bpe_path": str(folder / MERGES_FILE)} if (folder / MERGES_FILE).exists() else {}
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)  # open_clip reports its search for files as warnings
     try:
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            name, pretrained=None if local else params.pretrained, require_pretrained=True
-        )
+        model, _, preprocess = open_clip.create_model_and_transforms(name, require_pretrained=True)
         return model, preprocess, open_clip.get_tokenizer(name, **tokenizer_options)
-    except (RuntimeError, OSError, ValueError) as error:
+    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"the weights of {params.model} are missing or do not fit it ({reason}): "
-                        "restore the folder with `git checkout`, or name weights that belong to this model") from None
+        raise UserError(f"the weights in {folder} are missing, damaged or do not fit its open_clip_config.json ({reason}): "
+                        "restore the folder with `git checkout`, or put weights there that belong to this model") from None
     finally:
         logging.root.setLevel(level)

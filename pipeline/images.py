@@ -33,7 +33,7 @@ def open_image(path: Path) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        low, high = image.getextrema()
+        _, high = image.getextrema()
         # plain conversion would clip 16-bit grey to white
         scale = 255.0 / max(float(high) if isinstance(high, (int, float)) else 255.0, 255.0)
         return image.convert("F").point(lambda value: value * scale).convert("L").convert("RGB")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 DATA = Path("data")
-FOUNDATION = DATA / "foundation"
 WORK = Path(".work")
 REPORT = DATA / "report"
 SWEEPS = DATA / "sweeps"
+
+
+def foundation(model: str) -> Path:
+    return DATA / "foundation" / model
 
 
 def raw(dataset: str) -> Path:

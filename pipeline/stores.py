@@ -85,7 +85,7 @@ def read(path: Path) -> FeatureStore:
     if attributes.pop("schema", None) != SCHEMA:
         raise UserError(f"{path} has another schema than {SCHEMA}: run `dvc repro` to embed again")
     try:
-        features, norms = _array(root, "features")[...], _array(root, "norms")[...]
+        features, norms = np.asarray(_array(root, "features")[...]), np.asarray(_array(root, "norms")[...])
     except (ValueError, KeyError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it with `dvc checkout --force`") from None
     if np.isnan(norms).any() or np.isnan(features).any():

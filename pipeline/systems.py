@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.methods import find_method
 from pipeline.methods.base import Method
@@ -52,11 +53,10 @@ def find_system(name: str, params: dict[str, Any] | None = None) -> System:
     raise UserError(f"params.yaml: there is no system {name!r}{suggest(name, known)}")
 
 
-def make_method(system: System) -> Method:
+def make_method(name: str, system: System) -> Method:
     """The system's method with its checked parameters; raises `UserError` for a wrong one."""
     cls = find_method(system.method)
-    return cls(check(cls.TrainParams, system.train, f"{system.method}.train"),
-               check(cls.CaptionParams, system.caption, f"{system.method}.caption"))
+    return cls(check(cls.TrainParams, system.train, f"{name}.train"), check(cls.CaptionParams, system.caption, f"{name}.caption"))
 
 
 def settings_of(system: System, params: dict[str, Any]) -> dict[str, Setting]:
@@ -68,6 +68,4 @@ def settings_of(system: System, params: dict[str, Any]) -> dict[str, Setting]:
 
 def model_folder(name: str, system: System) -> Path:
     """Where the system's trained decoder lies: its own model, or the one it reads."""
-    from pipeline import paths
-
     return Path(system.reads) if system.reads else paths.model(name)

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from pipeline import paths
 from pipeline.decoders import Decoder, DecoderParams, build, pad
 from pipeline.embedding import read_table
-from pipeline.encoders import ClipParams
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.indexing import load_corpus
@@ -161,28 +160,51 @@ def _generator(seed: int, step: int) -> torch.Generator:
 
 def train_system(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
     """Train a system on its corpus and write `data/models/<name>`. Raises `UserError` for missing or foreign artefacts."""
-    method = make_method(system)
-    if not method.trains or system.decoder is None or system.recipe is None:
-        raise UserError(f"params.yaml: system {name} ({system.method}) needs `decoder` and `recipe`, and a method that is trained")
-    decoder_params = check(DecoderParams, pick(params, f"decoders.{system.decoder}"), f"decoders.{system.decoder}")
-    recipe = check(Recipe, pick(params, f"recipes.{system.recipe}"), f"recipes.{system.recipe}")
-    clip = check(ClipParams, pick(params, f"clips.{system.clip}"), f"clips.{system.clip}")
+    plan = Plan.of(name, system, params)
     origin = read(paths.text_features(system.clip, system.corpus)).origin
-    identity = {"system": {**asdict(system), "caption": None}, "decoder": asdict(decoder_params), "recipe": asdict(recipe),
-                "features": asdict(origin), "device": device.type, "threads": torch.get_num_threads()}
-    with resumable(paths.model(name), **identity) as work:
+    described = {**asdict(system), "decoder_params": asdict(plan.decoder), "recipe_params": asdict(plan.recipe)}
+    described.pop("caption")  # a change of captioning alone does not train again
+    with resumable(paths.model(name), system=described, features=asdict(origin), device=device.type,
+                   threads=torch.get_num_threads()) as work:
         corpus = load_corpus(system.clip, system.corpus, device)
-        splits = np.array(read_table(paths.corpus_table(system.corpus), ["split"])["split"])
-        torch.manual_seed(system.seed)
-        decoder = build(decoder_params, clip.model, origin.width, method.prefix_length).to(device)
-        captions, cut = encode_captions(decoder, corpus.texts, decoder_params.max_tokens)
-        log = train(method, decoder, corpus, captions, np.flatnonzero(splits == "train"), np.flatnonzero(splits == "heldout"),
-                    recipe, system.seed, work.folder, f"train {name}")
-        decoder.save(work.output, decoder_params.mapper)
+        decoder, log, cut = fit(plan, corpus, device, work.folder)
+        decoder.save(work.output, plan.decoder.mapper)
         write_json(work.output / "log.json", {"cut_captions": cut, "evaluations": log})
         write_json(work.output / "system.json", {
-            "name": name, "paper": method.paper, "supervision": method.supervision, **identity["system"],
-            "decoder_params": identity["decoder"], "recipe_params": identity["recipe"], "clip_digest": origin.clip_digest,
-            "corpus_digest": origin.source_digest, "parameters": sum(p.numel() for p in decoder.parameters()),
+            "name": name, "paper": plan.method.paper, "supervision": plan.method.supervision, **described,
+            "clip_digest": origin.clip_digest, "corpus_digest": origin.source_digest,
+            "parameters": sum(p.numel() for p in decoder.parameters()),
             "best_step": min(log, key=lambda entry: entry["heldout_loss"])["step"],
         })
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A system's training, with every parameter checked."""
+
+    name: str
+    system: System
+    method: Method
+    decoder: DecoderParams
+    recipe: Recipe
+
+    @staticmethod
+    def of(name: str, system: System, params: dict[str, Any]) -> Plan:
+        """Raises `UserError` when the system is not one that is trained, or a parameter is wrong."""
+        method = make_method(name, system)
+        if not method.trains or system.decoder is None or system.recipe is None:
+            raise UserError(f"params.yaml: system {name} ({system.method}) needs `decoder` and `recipe`, and a method that is trained")
+        decoder = check(DecoderParams, pick(params, f"decoders.{system.decoder}"), f"decoders.{system.decoder}")
+        recipe = check(Recipe, pick(params, f"recipes.{system.recipe}"), f"recipes.{system.recipe}")
+        return Plan(name, system, method, decoder, recipe)
+
+
+def fit(plan: Plan, corpus: Corpus, device: torch.device, scratch: Path) -> tuple[Decoder, list[dict[str, Any]], int]:
+    """A trained decoder, its log, and how many captions were cut. Snapshots go to `scratch`."""
+    splits = np.array(read_table(paths.corpus_table(plan.system.corpus), ["split"])["split"])
+    torch.manual_seed(plan.system.seed)
+    decoder = build(plan.decoder, paths.foundation(plan.system.clip), corpus.features.shape[1], plan.method.prefix_length).to(device)
+    captions, cut = encode_captions(decoder, corpus.texts, plan.decoder.max_tokens)
+    log = train(plan.method, decoder, corpus, captions, np.flatnonzero(splits == "train"), np.flatnonzero(splits == "heldout"),
+                plan.recipe, plan.system.seed, scratch, f"train {plan.name}")
+    return decoder, log, cut

@@ -8,8 +8,9 @@ from stages import run
 
 def extract_dataset(dataset: str) -> None:
     """Write data/corpus/DATASET."""
-    report = extract(paths.raw(dataset), paths.corpus(dataset), check(ExtractParams, pick(load(), f"extract.{dataset}"), f"extract.{dataset}"))
-    print(f"{dataset}: {report}")
+    params = check(ExtractParams, pick(load(), f"extract.{dataset}"), f"extract.{dataset}")
+    report = extract(paths.raw(dataset), paths.corpus(dataset), params)
+    print(f"{dataset}: {report['corpus']}, {len(report['skipped'])} skipped")
 
 
 if __name__ == "__main__":

@@ -34,13 +34,14 @@ from pipeline.corpus.readers import (
 )
 from pipeline.errors import UserError
 from pipeline.files import finished_folder, inside, write_json
+from pipeline.params import StrictParams
 
 CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id", "text", "split")])
 IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split")])
 
 
 @dataclass(frozen=True)
-class ExtractParams:
+class ExtractParams(StrictParams):
     """What to read and how. A value that is not allowed raises `UserError` at once."""
 
     format: str

@@ -6,6 +6,7 @@ The judge is another architecture on other scenes with another seed: no system i
 from __future__ import annotations
 
 import gzip
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -24,7 +25,6 @@ from pipeline.files import digest_of, finished_folder, locked, write_json
 from pipeline.foundation.pool import CAPTIONS_PER_SCENE, Pool, draw_pool
 from pipeline.progress import track
 from pipeline.world.scenes import IMAGE_SIZE
-
 
 _MEAN_STD = (0.5, 0.5, 0.5)
 _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
@@ -51,8 +51,8 @@ class Recipe:
 
 
 RECIPES = {
-    "clip": Recipe(
-        name="clip",
+    "micro": Recipe(
+        name="micro",
         vision_cfg={"image_size": IMAGE_SIZE, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
         text_cfg={"context_length": 77, "width": 128, "heads": 4, "layers": 3},
         embed_dim=128,
@@ -75,8 +75,6 @@ def learn_merges(captions: Iterable[str], count: int) -> list[str]:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(_WORDS, "removed", invert=True)
     trainer = trainers.BpeTrainer(vocab_size=100_000, end_of_word_suffix="</w>", show_progress=False)
     tokenizer.train_from_iterator(captions, trainer)
-    import json
-
     return [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]][:count]
 
 
@@ -131,7 +129,7 @@ def _tokens(pool: Pool, tokenizer: Any) -> Tensor:
     return flat[:, :longest].reshape(len(pool.captions), CAPTIONS_PER_SCENE, longest)
 
 
-def _optimise(model: nn.Module, recipe: Recipe, pool: Pool, tokens: Tensor, snapshot: Path, every: int) -> list[float]:
+def _optimise(model: Any, recipe: Recipe, pool: Pool, tokens: Tensor, snapshot: Path, every: int) -> list[float]:
     """AdamW with warm-up and cosine decay on the symmetric InfoNCE; returns the mean loss of every `every` steps."""
 
     decay = [p for p in model.parameters() if p.ndim > 1]

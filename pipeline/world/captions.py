@@ -42,7 +42,7 @@ COLOUR_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "black": ("dark", "black"), "white": ("ivory", "white"), "grey": ("silver", "grey"),
     },
 }
-SIZE_WORDS = {
+SIZE_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "scenes": {"small": ("small", "little"), "large": ("large", "big")},
     "album": {"small": ("tiny",), "large": ("huge", "great")},
 }

@@ -49,7 +49,7 @@ def write_dataset(name: str, params: WorldParams) -> None:
             texts = [] if pool == "unlabelled" else describe(scene, rng)
             filename = f"{index:05d}.png"
             record = {"imgid": len(images), "split": _SPLITS[pool], "filepath": pool, "filename": filename,
-                      "sentences": [{"sentid": sentences + i, "imgid": len(images), "raw": text, "tokens": text.split()}
+                      "sentences": [{"sentid": sentences + i, "imgid": len(images), "raw": text}
                                     for i, text in enumerate(texts)]}
             sentences += len(texts)
             if pool != "corpus":
@@ -58,4 +58,4 @@ def write_dataset(name: str, params: WorldParams) -> None:
                 render(scene).save(folder / filename)
                 record["scene"] = to_record(scene)
             images.append(record)
-        write_json(work.output / "dataset.json", {"dataset": name, "images": images})
+        write_json(work.output / "dataset.json", {"dataset": name, "images": images}, indent=None)

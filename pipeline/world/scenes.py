@@ -136,10 +136,8 @@ def _sample_thing(place: Background, horizon: float, rng: np.random.Generator) -
     height = min(height, 0.85 / sprite.aspect, 0.78)
     half = height * sprite.aspect / 2
     x = float(rng.uniform(half * 0.9, 1 - half * 0.9))
-    if sprite.sky:
-        y = float(rng.uniform(height + 0.02, max(horizon, height + 0.04)))
-    else:
-        y = float(rng.uniform(horizon + 0.1, 0.97))
+    low, high = (height + 0.02, max(horizon, height + 0.04)) if sprite.sky else (horizon + 0.1, 0.97)
+    y = float(rng.uniform(low, high))
     return Thing(name, str(rng.choice(sprite.colours)), size, x, max(y, height), height, bool(rng.random() < 0.5))
 
 
@@ -216,6 +214,6 @@ def _texture(draw: ImageDraw.ImageDraw, background: str, line: int, rng: np.rand
 
 
 def to_record(scene: Scene) -> dict[str, Any]:
-    """What a scene holds, as JSON: the truth that detectors and judges are measured against. Boxes are (left, top, right, bottom), 0 to 1."""
+    """What a scene holds, as JSON: the truth that detectors are measured against. Boxes are (left, top, right, bottom), 0 to 1."""
     things = [{"name": t.name, "colour": t.colour, "size": t.size, "box": [round(v, 4) for v in t.box]} for t in scene.things]
     return {"background": scene.background, "things": things}

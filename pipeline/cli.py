@@ -1,0 +1,91 @@
+"""The `unpaired` command. Heavy libraries are imported inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+                  help="Turns a corpus of sentences into an image captioner, without one captioned photograph.")
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.callback()
+def _options(debug: Debug = False) -> None:
+    if debug:
+        os.environ["UNPAIRED_DEBUG"] = "1"
+
+
+@app.command()
+def caption(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    system: Annotated[str, typer.Option(help="A system of params.yaml that `dvc repro` has trained.")] = "knight",
+    support: Annotated[str | None, typer.Option(help="Data set whose sentences are looked up (default: the system's corpus).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    explain: Annotated[bool, typer.Option(help="Show the nearest corpus captions and the caption's CLIP similarity.")] = False,
+) -> None:
+    """Caption pictures. A broken one is named and the rest captioned; the exit code is then 1."""
+    from pipeline.photographs import caption_files
+
+    if not caption_files(images, system, support, as_json, explain):
+        raise typer.Exit(1)
+
+
+@app.command()
+def methods() -> None:
+    """What there is: every method with its supervision and its paper."""
+    from pipeline.methods import METHODS, find_method
+
+    for name in sorted(METHODS):
+        method = find_method(name)
+        typer.echo(f"{name:10} {method.supervision:10} {method.paper}")
+
+
+@app.command()
+def doctor() -> None:
+    """Which device, Java and weights there are, what is missing, and what to do."""
+    from pipeline.doctor import examine
+
+    if not examine():
+        raise typer.Exit(1)
+
+
+@app.command()
+def foundation(
+    model: Annotated[str, typer.Argument(help="micro or judge.")],
+    out: Annotated[Path, typer.Option(help="Folder for the rebuilt model; the shipped one is left alone.")] = Path("rebuilt"),
+) -> None:
+    """Rebuild a shipped model from its recipe, and compare it with the shipped one. Resumes where it was interrupted."""
+    from pipeline.foundation.rebuild import rebuild
+
+    rebuild(model, out)
+
+
+@app.command()
+def sweep(name: Annotated[str, typer.Argument(help="An entry of `sweeps` in params.yaml.")]) -> None:
+    """Train and score variations of systems into data/sweeps/NAME.csv. Finished rows are kept: it resumes."""
+    from pipeline.sweeps import run_sweep
+
+    run_sweep(name)
+
+
+def main() -> None:
+    """Run the command: an expected error is one line and exit code 1."""
+    from pipeline.errors import UserError
+
+    try:
+        app()
+    except (UserError, OSError) as error:
+        if os.environ.get("UNPAIRED_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Scores of one system in every setting that it was run in, with intervals and the shuffled-image control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.embedding import load_clip, read_table
+from pipeline.encoders import Clip
+from pipeline.errors import UserError
+from pipeline.files import finished_folder, read_json, write_json
+from pipeline.metrics import bootstrap, captions, clip, java
+from pipeline.params import StrictParams, check
+from pipeline.stores import read
+from pipeline.systems import Setting, System, settings_of
+
+
+@dataclass(frozen=True)
+class EvaluationParams(StrictParams):
+    """`evaluation` in params.yaml.
+
+    judge: the CLIP behind CLIPScore, RefCLIPScore and RefCompare; no system may use it. samples: of the bootstrap. seed: of bootstrap
+    and shuffled control. prompt: put before every text that the judge reads ("A photo depicts " in Hessel et al.; the micro-world's
+    judge has never read such words).
+    """
+
+    judge: str
+    samples: int = 1000
+    seed: int = 0
+    prompt: str = clip.PROMPT
+
+
+@dataclass(frozen=True)
+class Split:
+    """The references of a setting's images, and the judge's unit image features (N, D)."""
+
+    references: dict[str, list[str]]
+    images: NDArray[np.float32]
+
+
+def evaluate_system(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
+    """Write `data/metrics/<system>.json` (flat, `<setting>.<metric>`, times 100 where papers do) and per-image scores."""
+    wanted = check(EvaluationParams, params.get("evaluation"), "evaluation")
+    if wanted.judge == system.clip:
+        raise UserError(f"params.yaml: the judge {wanted.judge} is the CLIP that system {name} uses: name another in evaluation.judge")
+    judge = load_clip(wanted.judge, params, device)
+    metrics: dict[str, float] = {}
+    protocol: dict[str, Any] = {"tokenizer": captions.TOKENIZER, "judge": wanted.judge, "judge_digest": judge.digest,
+                                "judge_dtype": "float32 features, float16 image store", "judge_prompt": wanted.prompt,
+                                "java": java.version_text(), "settings": {}}
+    with finished_folder(paths.scores(name)) as folder:
+        for setting_name, setting in settings_of(system, params).items():
+            split = load_split(wanted.judge, judge, setting)
+            hypotheses = read_captions(name, setting_name)
+            scores, per_image = score_setting(hypotheses, split, judge, wanted)
+            metrics |= {f"{setting_name}.{metric}": round(value, 4) for metric, value in scores.items()}
+            pq.write_table(pa.table({"image_id": list(split.references), **per_image}), folder / f"{setting_name}.parquet")
+            protocol["settings"][setting_name] = {
+                "dataset": setting.test, "split": setting.split, "support": setting.support, "images": len(split.references),
+                "references": sum(map(len, split.references.values())), "empty_captions": sum(not c.strip() for c in hypotheses.values()),
+            }
+        write_json(folder / "protocol.json", protocol)
+        write_json(paths.metrics(name), metrics)
+
+
+def score_setting(hypotheses: dict[str, str], split: Split, judge: Clip,
+                  params: EvaluationParams) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+    """Every metric of one setting, and the per-image scores behind them, (N,) each, in the order of the references.
+
+    Intervals (`CIDEr_low`, `CIDEr_high`) are 95 % bootstrap intervals over images, document frequencies fixed. `CIDEr_shuffled` gives
+    the same captions to other images; `CIDEr_above_shuffled_low` is the lower end of the paired interval of the difference.
+    """
+    tokenized = captions.tokenize_pair(hypotheses, split.references)
+    scores = captions.score_tokenized(tokenized)
+    shuffled = captions.shuffled_cider(tokenized, params.seed)
+    judged = _judge(hypotheses, split, judge, params.prompt)
+    per_image = {**scores.per_image, "CIDEr_shuffled": shuffled, **judged}
+    cider = per_image["CIDEr"]
+    low, high = bootstrap.interval(cider, params.seed, params.samples)
+    above_low, above_high = bootstrap.paired_interval(cider, shuffled, params.seed, params.samples)
+    result = {**scores.corpus, **{metric: float(values.mean()) for metric, values in judged.items()},
+              "CIDEr_low": low, "CIDEr_high": high, "CIDEr_shuffled": float(shuffled.mean()),
+              "CIDEr_above_shuffled_low": above_low, "CIDEr_above_shuffled_high": above_high}
+    return result, per_image
+
+
+def load_split(judge_name: str, judge: Clip, setting: Setting) -> Split:
+    """References and judge features of a setting's split. Raises `UserError` when the artefacts do not belong together."""
+    table = read_table(paths.references_table(setting.test), ["image_id", "text", "split"])
+    references: dict[str, list[str]] = {}
+    for image_id, text, split in zip(table["image_id"], table["text"], table["split"], strict=True):
+        if split == setting.split:
+            references.setdefault(image_id, []).append(text)
+    store = read(paths.image_features(judge_name, setting.test)).require(judge.digest)
+    images = read_table(paths.images_table(setting.test), ["image_id", "split"])
+    rows = {image_id: row for row, (image_id, split) in enumerate(zip(images["image_id"], images["split"], strict=True))
+            if split == setting.split}
+    if rows.keys() != references.keys():
+        raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: run `dvc repro`")
+    return Split(references, store.features[[rows[image_id] for image_id in references]].astype(np.float32))
+
+
+def read_captions(system: str, setting: str) -> dict[str, str]:
+    """A captions file as image id -> caption; two captions for one image are a `UserError`."""
+    file = paths.captions(system) / f"{setting}.json"
+    entries = read_json(file)
+    found = {str(entry["image_id"]): str(entry["caption"]) for entry in entries}
+    if len(found) != len(entries):
+        raise UserError(f"{file} has two captions for one image: caption again with `dvc repro`")
+    return found
+
+
+def _judge(hypotheses: dict[str, str], split: Split, judge: Clip, prompt: str) -> dict[str, NDArray[np.float64]]:
+    """CLIPScore and RefCLIPScore (in 0..2.5) and RefCompare (share, 0..1) per image."""
+    caption_ND = _unit(judge.encode_texts([prompt + hypotheses[image_id] for image_id in split.references]))
+    flat = _unit(judge.encode_texts([prompt + text for texts in split.references.values() for text in texts]))
+    ends = np.cumsum([len(texts) for texts in split.references.values()])
+    references_NRD, mask_NR = clip.pad_references(np.split(flat, ends[:-1]))
+    images_ND = _unit(split.images)
+    clip_score = clip.clip_score(images_ND, caption_ND)
+    return {"CLIPScore": clip_score, "RefCLIPScore": clip.ref_clip_score(clip_score, caption_ND, references_NRD, mask_NR),
+            "RefCompare": clip.ref_compare(images_ND, caption_ND, references_NRD, mask_NR)}
+
+
+def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+    rows = rows.astype(np.float32)
+    result: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    return result

@@ -1,0 +1,110 @@
+"""`unpaired caption`: pictures from anywhere, captioned in batches; a broken one never stops the rest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import paths
+from pipeline.captioning import Captioner
+from pipeline.device import choose_device
+from pipeline.embedding import load_clip
+from pipeline.encoders import Clip
+from pipeline.errors import UserError
+from pipeline.files import read_json
+from pipeline.images import list_images, open_image
+from pipeline.indexing import load_corpus
+from pipeline.methods.base import Corpus
+from pipeline.params import load
+from pipeline.retrieval import search
+from pipeline.systems import find_system
+
+_NEAREST = 5
+
+
+def caption_files(images: Sequence[Path], system_name: str, support: str | None, as_json: bool, explain: bool) -> bool:
+    """Print one caption per picture as soon as its batch is done; True if every picture could be read."""
+    params = load()
+    system = find_system(system_name, params)
+    files, whole = _expand(images)
+    device = choose_device()
+    clip = load_clip(system.clip, params, device)
+    _say_limits(system.clip)
+    corpus = load_corpus(system.clip, support or system.corpus, device, clip.digest)
+    captioner = Captioner.load(system_name, system, params, clip.digest, device)
+    for batch in _batches(files, captioner.decoding.batch):
+        opened = []
+        for file in batch:
+            try:
+                opened.append((file, open_image(file)))
+            except UserError as error:
+                whole = False
+                print(f"error: {error}", file=sys.stderr)
+        if not opened:
+            continue
+        features = _unit(clip.encode_images([image for _, image in opened]))
+        captions = captioner.caption(features, corpus, "caption")
+        reasons = _explain(features, captions, clip, corpus) if explain else [{}] * len(captions)
+        for (file, _), caption, reason in zip(opened, captions, reasons, strict=True):
+            _print(file, caption, reason, as_json)
+    return whole
+
+
+def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
+    """Files of all arguments; an empty folder is reported, not fatal, as long as anything else is there."""
+    files: list[Path] = []
+    whole = True
+    for path in images:
+        try:
+            files += list_images(path)
+        except UserError as error:
+            whole = False
+            print(f"error: {error}", file=sys.stderr)
+    return files, whole
+
+
+def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Corpus) -> list[dict[str, Any]]:
+    """Nearest distinct corpus captions with their similarity, and the caption's own similarity to the picture."""
+    similarity, rows = search(corpus.index, features, 10 * _NEAREST)
+    own = (features * _unit(clip.encode_texts(captions))).sum(1)
+    reasons = []
+    for values, ids, value in zip(similarity.tolist(), rows.tolist(), own.tolist(), strict=True):
+        nearest: dict[str, float] = {}
+        for score, row in zip(values, ids, strict=True):
+            nearest.setdefault(corpus.texts[row], round(score, 4))
+        reasons.append({"clip_similarity": round(value, 4), "nearest": [
+            {"caption": text, "similarity": score} for text, score in list(nearest.items())[:_NEAREST]]})
+    return reasons
+
+
+def _print(file: Path, caption: str, reason: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"image": str(file), "caption": caption, **reason}, ensure_ascii=False), flush=True)
+        return
+    print(f"{file}: {caption}", flush=True)
+    if reason:
+        print(f"  CLIP similarity of this caption: {reason['clip_similarity']:.3f}")
+        for near in reason["nearest"]:
+            print(f"  {near['similarity']:.3f}  {near['caption']}")
+
+
+def _say_limits(clip: str) -> None:
+    """One line from the model's provenance on what it knows; the shipped CLIP knows drawn scenes only."""
+    provenance = paths.foundation(clip) / "provenance.json"
+    limits = read_json(provenance).get("limits") if provenance.exists() else None
+    if limits:
+        print(f"note: {limits}", file=sys.stderr)
+
+
+def _batches(files: list[Path], size: int) -> Iterator[list[Path]]:
+    for start in range(0, len(files), size):
+        yield files[start : start + size]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

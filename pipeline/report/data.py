@@ -1,0 +1,199 @@
+"""What the report shows, gathered from the artefacts of the other stages into frozen data classes.
+
+Scores keep their artefacts' units: BLEU, METEOR, ROUGE-L and CIDEr times 100, CLIPScore and RefCLIPScore in 0..2.5, RefCompare in 0..1.
+Everything here raises `UserError` for an artefact that is missing or does not fit the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline import paths
+from pipeline.embedding import read_table
+from pipeline.errors import UserError
+from pipeline.evaluation import EvaluationParams, read_captions
+from pipeline.files import read_json
+from pipeline.methods import find_method
+from pipeline.metrics import bootstrap
+from pipeline.params import check
+from pipeline.report.sweeps import Sweeps, read_sweeps
+from pipeline.systems import Setting, System, find_system, settings_of
+
+METRICS = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "CLIPScore", "RefCLIPScore", "RefCompare")
+_CONTROL = ("CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CIDEr_above_shuffled_low", "CIDEr_above_shuffled_high")
+_PROTOCOL = {"tokenizer": "Tokenizer", "judge": "Judge", "judge_dtype": "Judge's numbers", "judge_prompt": "Judge's prompt",
+             "java": "Java"}
+
+
+@dataclass(frozen=True)
+class RunSystem:
+    """A system, its method's paper and supervision, and how its training went.
+
+    model: content of its system.json, empty for a system that reads another artefact. evaluations: step, train_loss, heldout_loss.
+    """
+
+    name: str
+    system: System
+    paper: str
+    supervision: str
+    model: dict[str, Any]
+    evaluations: tuple[dict[str, float], ...]
+
+    @property
+    def method_params(self) -> dict[str, Any]:
+        """The method's own parameters, of training and of captioning."""
+        return {**self.system.train, **self.system.caption}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One system in one setting. cider and captions: by image id. empty: captions without a word."""
+
+    system: RunSystem
+    scores: dict[str, float]
+    cider: dict[str, float]
+    captions: dict[str, str]
+    empty: int
+
+    @property
+    def beats_control(self) -> bool:
+        """Whether the paired interval of CIDEr minus the shuffled control's lies above 0."""
+        return self.scores["CIDEr_above_shuffled_low"] > 0
+
+
+@dataclass(frozen=True)
+class SettingResults:
+    """One setting: results by CIDEr, lowest first, and the systems that it does not apply to.
+
+    references and files (path below the raw folder): by image id, of the tested split.
+    """
+
+    name: str
+    setting: Setting
+    results: tuple[Result, ...]
+    absent: tuple[RunSystem, ...]
+    references: dict[str, list[str]]
+    files: dict[str, str]
+
+    @property
+    def best(self) -> Result | None:
+        """The system with the highest CIDEr; None when no system was run."""
+        return self.results[-1] if self.results else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean per-image CIDEr of the best system minus that of `other`, with its paired 95 % interval."""
+
+    other: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page shows. datasets: extraction reports by name. protocol: label and what it was, by system where they differ."""
+
+    systems: tuple[RunSystem, ...]
+    settings: tuple[SettingResults, ...]
+    differences: tuple[Difference, ...]
+    protocol: tuple[tuple[str, str], ...]
+    datasets: dict[str, dict[str, Any]]
+    sweeps: Sweeps
+    seed: int
+    judge: str
+
+
+def gather(params: dict[str, Any]) -> Report:
+    """Read every artefact that the report shows."""
+    evaluation = check(EvaluationParams, params.get("evaluation"), "evaluation")
+    names = [name for group in (params.get("systems") or {}).values() for name in (group or {})]
+    systems = tuple(_run_system(name, find_system(name, params)) for name in names)
+    settings = tuple(_setting(name, check(Setting, value, f"settings.{name}"), systems, params)
+                     for name, value in (params.get("settings") or {}).items())
+    datasets = sorted({run.system.corpus for run in systems}
+                      | {dataset for s in settings for dataset in (s.setting.test, s.setting.support)})
+    return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
+                  {name: read_json(paths.corpus(name) / "report.json") for name in datasets},
+                  read_sweeps(paths.SWEEPS), evaluation.seed, evaluation.judge)
+
+
+def _run_system(name: str, system: System) -> RunSystem:
+    method = find_method(system.method)
+    if system.reads is not None or not method.trains:
+        return RunSystem(name, system, method.paper, method.supervision, {}, ())
+    folder = paths.model(name)
+    log = read_json(folder / "log.json")
+    return RunSystem(name, system, method.paper, method.supervision, read_json(folder / "system.json"), tuple(log["evaluations"]))
+
+
+def _setting(name: str, setting: Setting, systems: tuple[RunSystem, ...], params: dict[str, Any]) -> SettingResults:
+    applies = [run for run in systems if name in settings_of(run.system, params)]
+    results = sorted((_result(run, name) for run in applies), key=lambda result: (result.scores["CIDEr"], result.system.name))
+    references: dict[str, list[str]] = {}
+    table = read_table(paths.references_table(setting.test), ["image_id", "text", "split"])
+    for image_id, text, split in zip(table["image_id"], table["text"], table["split"], strict=True):
+        if split == setting.split:
+            references.setdefault(image_id, []).append(text)
+    images = read_table(paths.images_table(setting.test), ["image_id", "path", "split"])
+    files = {image_id: path for image_id, path, split in zip(images["image_id"], images["path"], images["split"], strict=True)
+             if split == setting.split}
+    for result in results:
+        if not result.cider.keys() == result.captions.keys() == references.keys() == files.keys():
+            raise UserError(f"{paths.scores(result.system.name) / name}.parquet, its captions and {paths.corpus(setting.test)} "
+                            "hold different images: run `dvc repro`")
+    absent = tuple(run for run in systems if run not in applies)
+    return SettingResults(name, setting, tuple(results), absent, references, files)
+
+
+def _result(run: RunSystem, setting: str) -> Result:
+    file = paths.metrics(run.name)
+    metrics = read_json(file)
+    missing = [key for key in (*METRICS, *_CONTROL) if f"{setting}.{key}" not in metrics]
+    if missing:
+        raise UserError(f"{file} has no {setting}.{missing[0]}: it is of another run than params.yaml; run `dvc repro`")
+    protocol = _read_protocol(run.name)
+    if setting not in protocol["settings"]:
+        raise UserError(f"{paths.scores(run.name) / 'protocol.json'} has no setting {setting}: run `dvc repro`")
+    table = read_table(paths.scores(run.name) / f"{setting}.parquet", ["image_id", "CIDEr"])
+    return Result(run, {key: float(metrics[f"{setting}.{key}"]) for key in (*METRICS, *_CONTROL)},
+                  dict(zip(table["image_id"], table["CIDEr"], strict=True)), read_captions(run.name, setting),
+                  int(protocol["settings"][setting]["empty_captions"]))
+
+
+def _read_protocol(system: str) -> dict[str, Any]:
+    protocol: dict[str, Any] = read_json(paths.scores(system) / "protocol.json")
+    return protocol
+
+
+def _protocol(settings: tuple[SettingResults, ...]) -> tuple[tuple[str, str], ...]:
+    """Label and value; where systems were scored under different protocols, each value names its systems."""
+    names = sorted({result.system.name for setting in settings for result in setting.results})
+    protocols = {name: _read_protocol(name) for name in names}
+    rows = []
+    for key, label in _PROTOCOL.items():
+        users: dict[str, list[str]] = {}
+        for name in names:
+            users.setdefault(str(protocols[name].get(key, "—")) or "none", []).append(name)
+        if len(users) == 1:
+            rows.append((label, next(iter(users))))
+        rows += [(label, f"{value} ({', '.join(of)})") for value, of in users.items() if len(users) > 1]
+    return tuple(rows)
+
+
+def _differences(settings: tuple[SettingResults, ...], evaluation: EvaluationParams) -> tuple[Difference, ...]:
+    """The first setting's best system against each other one, the nearest first."""
+    if not settings or settings[0].best is None:
+        return ()
+    first, best = settings[0], settings[0].best
+    found = []
+    for other in reversed(first.results[:-1]):
+        ours = np.array([best.cider[image_id] for image_id in first.references])
+        theirs = np.array([other.cider[image_id] for image_id in first.references])
+        low, high = bootstrap.paired_interval(ours, theirs, evaluation.seed, evaluation.samples)
+        found.append(Difference(other.system.name, float((ours - theirs).mean()), low, high))
+    return tuple(found)

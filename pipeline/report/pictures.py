@@ -1,0 +1,72 @@
+"""Which images the report shows, and the images themselves as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+from pipeline import paths
+from pipeline.files import inside
+from pipeline.images import open_image
+from pipeline.report.data import Result, SettingResults
+
+SHOWN = 8
+EXTREMES = 4
+_LONGEST = 256
+_TINY = 128  # up to here an image is enlarged by the browser, each pixel a square
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A system's sentence for an image, and its CIDEr times 100."""
+
+    system: str
+    text: str
+    cider: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with its references and captions. source: data URI. tiny: to be enlarged without smoothing."""
+
+    image_id: str
+    source: str
+    width: int
+    height: int
+    tiny: bool
+    references: tuple[str, ...]
+    captions: tuple[Caption, ...]
+
+
+def chosen(setting: SettingResults, seed: int) -> list[Picture]:
+    """The same few images for every setting on a data set, whatever the systems say; captions of all systems, best system first."""
+    # Hashes, because the order of a library's random draw may change with its version and this one must not.
+    order = sorted(setting.references, key=lambda image_id: hashlib.sha256(f"pictures {seed} {image_id}".encode()).digest())
+    return [_picture(setting, image_id, tuple(reversed(setting.results))) for image_id in order[:SHOWN]]
+
+
+def extremes(setting: SettingResults, result: Result) -> tuple[list[Picture], list[Picture]]:
+    """The images with the highest and with the lowest CIDEr of one system; ties by image id, no image in both."""
+    best = sorted(result.cider, key=lambda image_id: (-result.cider[image_id], image_id))[:EXTREMES]
+    worst = sorted(result.cider.keys() - set(best), key=lambda image_id: (result.cider[image_id], image_id))[:EXTREMES]
+    return ([_picture(setting, image_id, (result,)) for image_id in best],
+            [_picture(setting, image_id, (result,)) for image_id in worst])
+
+
+def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
+    raw = paths.raw(setting.setting.test)
+    image = open_image(inside(raw, setting.files[image_id]))
+    tiny = max(image.size) <= _TINY
+    image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+    captions = tuple(Caption(r.system.name, r.captions[image_id], r.cider[image_id]) for r in results)
+    return Picture(image_id, _data_uri(image), image.width, image.height, tiny, tuple(setting.references[image_id]), captions)
+
+
+def _data_uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

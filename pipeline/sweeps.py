@@ -1,0 +1,191 @@
+"""Variations of systems: trained, captioned and scored in one go, a row of a CSV file each.
+
+A sweep leaves no models behind, only `data/sweeps/<name>.csv`, the per-image CIDEr beside it, and paired comparisons between systems.
+Rows that are already there are not computed again, so an interrupted sweep goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from pipeline import paths
+from pipeline.captioning import Captioner, split_features
+from pipeline.decoders import Decoder, Decoding
+from pipeline.device import choose_device
+from pipeline.embedding import load_clip
+from pipeline.evaluation import EvaluationParams, load_split, score_setting
+from pipeline.files import digest_of
+from pipeline.indexing import load_corpus
+from pipeline.metrics import bootstrap
+from pipeline.params import StrictParams, check, load, pick
+from pipeline.systems import Setting, System, find_system, make_method
+from pipeline.training import Plan, fit
+
+_COLUMNS = ["system", "variant", "seed", "setting", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CLIPScore"]
+
+
+@dataclass(frozen=True)
+class SweepParams(StrictParams):
+    """One entry of `sweeps`.
+
+    systems: names of systems. vary: dotted keys of a system, such as `train.k`, with the values to try; all combinations are run.
+    seeds: each variation is trained once per seed. settings: what it is scored in. split: `val` to choose by, `test` to report.
+    """
+
+    systems: tuple[str, ...]
+    settings: tuple[str, ...]
+    vary: dict[str, list[Any]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    split: str = "test"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One system with one choice of values and one seed; `plan` is what its decoder is trained by, None where there is none."""
+
+    label: str
+    system_name: str
+    system: System
+    plan: Plan | None
+
+
+def run_sweep(name: str) -> None:
+    """Fill `data/sweeps/<name>.csv`. Raises `UserError` for a wrong entry or missing artefacts."""
+    params = load()
+    sweep = check(SweepParams, pick(params, f"sweeps.{name}"), f"sweeps.{name}")
+    table = paths.SWEEPS / f"{name}.csv"
+    rows = _read(table)
+    cider = _read_cider(table)
+    device = choose_device()
+    judge_params = check(EvaluationParams, params.get("evaluation"), "evaluation")
+    decoding = check(Decoding, params.get("captioning"), "captioning")
+    judge = load_clip(judge_params.judge, params, device)
+    decoders: dict[str, Decoder] = {}
+    for variant in _variants(sweep, params):
+        missing = [setting for setting in sweep.settings if _key(variant, setting) not in rows]
+        if not missing:
+            continue
+        decoder = _decoder(variant, decoders, device)
+        captioner = Captioner(make_method(variant.system_name, variant.system), decoder, decoding, device)
+        for setting_name in missing:
+            setting = replace(check(Setting, pick(params, f"settings.{setting_name}"), f"settings.{setting_name}"), split=sweep.split)
+            image_ids, features, clip_digest = split_features(variant.system.clip, setting)
+            captions = captioner.caption(features, load_corpus(variant.system.clip, setting.support, device, clip_digest), variant.label)
+            scores, per_image = score_setting(dict(zip(image_ids, captions, strict=True)), load_split(judge_params.judge, judge, setting),
+                                              judge, judge_params)
+            key = _key(variant, setting_name)
+            row = [*key, len(image_ids), *(f"{scores[column]:.4f}" for column in _COLUMNS[5:])]
+            rows[key] = dict(zip(_COLUMNS, map(str, row), strict=True))
+            cider["|".join(key)] = per_image["CIDEr"].astype(np.float32)
+            _write(table, rows, cider)
+            print(f"{' '.join(key)}: CIDEr {scores['CIDEr']:.1f} [{scores['CIDEr_low']:.1f}, {scores['CIDEr_high']:.1f}], "
+                  f"shuffled {scores['CIDEr_shuffled']:.1f}", flush=True)
+    if len(sweep.systems) > 1:
+        _compare(table, sweep, rows, cider, judge_params)
+
+
+def _variants(sweep: SweepParams, params: dict[str, Any]) -> list[Variant]:
+    variants = []
+    for system_name, seed, values in itertools.product(sweep.systems, sweep.seeds, itertools.product(*sweep.vary.values())):
+        chosen = dict(zip(sweep.vary, values, strict=True))
+        system = _with_values(find_system(system_name, params), chosen, seed)
+        label = ", ".join(f"{key}={value}" for key, value in chosen.items())
+        variants.append(Variant(label, system_name, system, _plan(system_name, system, params)))
+    return variants
+
+
+def _with_values(system: System, values: dict[str, Any], seed: int) -> System:
+    changes: dict[str, Any] = {"seed": seed, "train": dict(system.train), "caption": dict(system.caption)}
+    for key, value in values.items():
+        part, _, name = key.partition(".")
+        if name:
+            changes[part][name] = value
+        else:
+            changes[part] = value
+    return replace(system, **changes)
+
+
+def _plan(name: str, system: System, params: dict[str, Any]) -> Plan | None:
+    """A system that reads another's model is captioned with that one, trained with the same seed."""
+    if not make_method(name, system).decodes:
+        return None
+    if system.reads:
+        owner = Path(system.reads).name
+        return Plan.of(owner, replace(find_system(owner, params), seed=system.seed), params)
+    return Plan.of(name, system, params)
+
+
+def _decoder(variant: Variant, cache: dict[str, Decoder], device: torch.device) -> Decoder | None:
+    if variant.plan is None:
+        return None
+    system = variant.plan.system
+    key = digest_of([system.method, system.corpus, system.clip, system.decoder, system.recipe, system.seed, system.train])
+    if key not in cache:
+        with tempfile.TemporaryDirectory() as scratch:
+            corpus = load_corpus(system.clip, system.corpus, device)
+            cache[key] = fit(variant.plan, corpus, device, Path(scratch))[0].eval()
+    return cache[key]
+
+
+def _key(variant: Variant, setting: str) -> tuple[str, str, str, str]:
+    return variant.system_name, variant.label, str(variant.system.seed), setting
+
+
+def _read(table: Path) -> dict[tuple[str, str, str, str], dict[str, str]]:
+    if not table.exists():
+        return {}
+    with table.open(encoding="utf-8", newline="") as file:
+        return {(row["system"], row["variant"], row["seed"], row["setting"]): row for row in csv.DictReader(file)}
+
+
+def _read_cider(table: Path) -> dict[str, Any]:
+    file = table.with_suffix(".parquet")
+    return {name: column.to_numpy() for name, column in zip(*_columns(pq.read_table(file)), strict=True)} if file.exists() else {}
+
+
+def _columns(table: pa.Table) -> tuple[list[str], list[Any]]:
+    return table.column_names, table.columns
+
+
+def _write(table: Path, rows: dict[tuple[str, str, str, str], dict[str, str]], cider: dict[str, Any]) -> None:
+    """Scores per image first: a row of the table that exists is complete."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    partial = table.with_suffix(".partial")
+    pq.write_table(pa.table(cider), partial)
+    partial.replace(table.with_suffix(".parquet"))
+    _write_csv(table, _COLUMNS, list(rows.values()))
+
+
+def _write_csv(table: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+    partial = table.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(table)
+
+
+def _compare(table: Path, sweep: SweepParams, rows: dict[tuple[str, str, str, str], dict[str, str]], cider: dict[str, Any],
+             params: EvaluationParams) -> None:
+    """Every pair of systems: difference and ratio of CIDEr, seeds averaged per image, with paired 95 % intervals over images."""
+    columns = ["setting", "a", "b", "difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high"]
+    found = []
+    for setting in sweep.settings:
+        means = {system: np.mean([cider["|".join(key)] for key in rows if key[0] == system and key[3] == setting], axis=0)
+                 for system in sweep.systems}
+        for a, b in itertools.permutations(sweep.systems, 2):
+            values = [float((means[a] - means[b]).mean()), *bootstrap.paired_interval(means[a], means[b], params.seed, params.samples),
+                      float(means[a].mean() / means[b].mean()),
+                      *bootstrap.ratio_interval(means[a], means[b], params.seed, params.samples)]
+            found.append(dict(zip(columns, [setting, a, b, *(f"{value:.4f}" for value in values)], strict=True)))
+    _write_csv(table.with_name(f"{table.stem}-comparisons.csv"), columns, found)
