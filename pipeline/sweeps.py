@@ -150,18 +150,17 @@ def _read(table: Path) -> dict[tuple[str, str, str, str], dict[str, str]]:
 
 def _read_cider(table: Path) -> dict[str, Any]:
     file = table.with_suffix(".parquet")
-    return {name: column.to_numpy() for name, column in zip(*_columns(pq.read_table(file)), strict=True)} if file.exists() else {}
-
-
-def _columns(table: pa.Table) -> tuple[list[str], list[Any]]:
-    return table.column_names, table.columns
+    if not file.exists():
+        return {}
+    columns = pq.read_table(file).to_pydict()
+    return {key: np.array(values, np.float32) for key, values in zip(columns["key"], columns["CIDEr"], strict=True)}
 
 
 def _write(table: Path, rows: dict[tuple[str, str, str, str], dict[str, str]], cider: dict[str, Any]) -> None:
     """Scores per image first: a row of the table that exists is complete."""
     table.parent.mkdir(parents=True, exist_ok=True)
     partial = table.with_suffix(".partial")
-    pq.write_table(pa.table(cider), partial)
+    pq.write_table(pa.table({"key": list(cider), "CIDEr": [values.tolist() for values in cider.values()]}), partial)
     partial.replace(table.with_suffix(".parquet"))
     _write_csv(table, _COLUMNS, list(rows.values()))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
 from pipeline.encoders import MERGES_FILE, text_features
-from pipeline.files import digest_of, finished_folder, locked, write_json
+from pipeline.files import finished_folder, locked, write_json
 from pipeline.foundation.pool import CAPTIONS_PER_SCENE, Pool, draw_pool
 from pipeline.progress import track
 from pipeline.world.scenes import IMAGE_SIZE
@@ -95,7 +96,7 @@ def write_untrained(folder: Path, recipe: Recipe, captions: Iterable[str]) -> No
 
 
 def train(recipe: Recipe, out: Path, snapshot_every: int = 250) -> None:
-    """Train one model into folder `out`; an interrupted run goes on from its last snapshot beside it."""
+    """Train one model into folder `out`; an interrupted run goes on from its last snapshot, in `<out>.work`."""
     work = out.with_name(out.name + ".work")
     with locked(work):
         pool = draw_pool("foundation", recipe.seed, recipe.scenes)
@@ -106,20 +107,15 @@ def train(recipe: Recipe, out: Path, snapshot_every: int = 250) -> None:
         losses = _optimise(model, recipe, pool, _tokens(pool, tokenizer), work / "snapshot.pt", snapshot_every)
         with finished_folder(out) as folder:
             for name in (MERGES_FILE, "open_clip_config.json"):
-                (folder / name).write_bytes((work / name).read_bytes())
+                shutil.copyfile(work / name, folder / name)
             half = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in model.state_dict().items()}
             save_file(half, folder / "open_clip_model.safetensors")
             write_json(folder / "provenance.json", {
-                "command": f"unpaired foundation {recipe.name}",
-                "recipe": asdict(recipe),
-                "recipe_digest": digest_of(asdict(recipe)),
+                "command": f"unpaired foundation {recipe.name}", "recipe": asdict(recipe), "losses": losses,
                 "parameters": sum(p.numel() for p in model.parameters()),
-                "losses": losses,
                 "versions": {"torch": torch.__version__.split("+")[0], "open_clip": open_clip.__version__},
             })
-    for path in work.iterdir():
-        path.unlink()
-    work.rmdir()
+    shutil.rmtree(work)
 
 
 def _tokens(pool: Pool, tokenizer: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -173,6 +174,9 @@ def _rows(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str
 
 def _number(file: Path, line: int, row: dict[str, str], key: str) -> float:
     try:
-        return float(row[key])
+        value = float(row[key])
     except ValueError:
-        raise UserError(f"{file}, line {line}: {key} is {row[key]!r}, expected a number: run its sweep again") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{file}, line {line}: {key} is {row[key]!r}, expected a number: run its sweep again")
+    return value

@@ -1,0 +1,124 @@
+"""Plots as inline SVG whose bytes follow from the numbers alone, in the page's own colours and font.
+
+Matplotlib draws in placeholder colours that become CSS variables, so that a plot follows the page into its dark form.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.report.data import Result, RunSystem
+from pipeline.report.sweeps import Plot
+
+_INK, _FAINT = "#010101", "#020202"
+_SERIES = ("#010201", "#010202", "#010203", "#010204", "#010205", "#010206")
+_COLOURS = {_INK: "var(--ink-soft)", _FAINT: "var(--rule)"} | {c: f"var(--series-{i})" for i, c in enumerate(_SERIES, start=1)}
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_STYLE: Any = {
+    "svg.hashsalt": "report", "svg.fonttype": "none", "font.size": 9, "font.family": "DejaVu Sans",
+    "text.parse_math": False,  # a "$" in a name starts no formula
+    "text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": _FAINT, "grid.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "legend.frameon": False,
+    "lines.linewidth": 1.5,
+}
+_WIDTH = 4.4  # inches: about a phone's width, so that the text stays readable there
+
+
+def cider_dots(results: Sequence[Result], label: str) -> str:
+    """CIDEr with its interval per system, best on top, and the shuffled control beside it."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(0.95 + 0.3 * len(results))
+        for row, result in enumerate(results):
+            scores = result.scores
+            axes.plot([scores["CIDEr_low"], scores["CIDEr_high"]], [row, row], color=_SERIES[0], linewidth=2)
+            axes.plot(scores["CIDEr"], row, "o", color=_SERIES[0], markersize=6, label="CIDEr and 95 % interval" if row == 0 else None)
+            axes.plot(scores["CIDEr_shuffled"], row, "x", color=_SERIES[1], markersize=6, markeredgewidth=1.6,
+                      label="shuffled control" if row == 0 else None)
+        axes.set_yticks(range(len(results)), [result.system.name for result in results])
+        axes.set_ylim(-0.6, len(results) - 0.4)
+        axes.set_xlim(left=min(0, *(r.scores["CIDEr_low"] for r in results)))
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("CIDEr × 100")
+        _legend(figure, axes)
+        return _svg(figure, label)
+
+
+def training_curve(run: RunSystem, label: str) -> str:
+    """Training and held-out loss over steps, with the step whose weights were kept."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(2.6)
+        steps = [entry["step"] for entry in run.evaluations]
+        for key, name, colour, marker in (("train_loss", "training", _SERIES[1], "s"), ("heldout_loss", "held-out", _SERIES[0], "o")):
+            axes.plot(steps, [entry[key] for entry in run.evaluations], color=colour, marker=marker, markersize=3.5, label=name)
+        axes.axvline(run.model["best_step"], color=_INK, linewidth=1, linestyle=(0, (2, 2)), label="kept")
+        axes.set_xlabel("step")
+        axes.set_ylabel("cross-entropy")
+        _legend(figure, axes)
+        return _svg(figure, label)
+
+
+def sweep_curves(plot: Plot, label: str) -> str:
+    """CIDEr against a parameter: means over seeds as lines, seeds as points, intervals as bands."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(3.0)
+        for index, curve in enumerate(plot.curves):
+            colour, marker = _SERIES[index % len(_SERIES)], _MARKERS[index % len(_MARKERS)]
+            axes.fill_between(curve.values, [p.low for p in curve.points], [p.high for p in curve.points], color=colour, alpha=0.15,
+                              linewidth=0)
+            axes.plot(curve.values, [p.mean for p in curve.points], color=colour, marker=marker, markersize=4.5, label=curve.setting)
+            for value, point in zip(curve.values, curve.points, strict=True):
+                if len(point.seeds) > 1:
+                    axes.plot([value] * len(point.seeds), point.seeds, marker, color=colour, markersize=2.5, alpha=0.6)
+        values = sorted({value for curve in plot.curves for value in curve.values})
+        if values[0] > 0 and values[-1] / values[0] > 50:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+        if len(values) <= 8:
+            axes.set_xticks(values, [f"{value:g}" for value in values])
+            axes.minorticks_off()
+        axes.set_xlabel(plot.parameter)
+        axes.set_ylabel("CIDEr × 100")
+        _legend(figure, axes)
+        return _svg(figure, label)
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure.patch.set_visible(False)
+    axes = figure.add_subplot()
+    axes.patch.set_visible(False)
+    return figure, axes
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(3, len(handles)), handlelength=1.6, columnspacing=1.4)
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """The figure as an SVG element. label: unique on the page, plain letters, digits and hyphens; it leads every id."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'\bid="', f'id="{label}-', text)
+    text = re.sub(r'(url\(|xlink:href=")#', rf"\g<1>#{label}-", text)
+    text = re.sub(r' xmlns(?::xlink)?="[^"]*"| version="1.1"', "", text)
+    # the page sets the size; the view box keeps the proportions
+    text = re.sub(r'<svg width="[^"]*" height="[^"]*"|<svg height="[^"]*" width="[^"]*"', "<svg", text, count=1)
+    for placeholder, variable in _COLOURS.items():
+        text = text.replace(placeholder, variable)
+    text = text.replace("<svg", f'<svg class="plot" role="img" aria-labelledby="{label}-title"', 1)
+    return text.replace(">", f'><title id="{label}-title">{label.replace("-", " ")}</title>', 1)

@@ -1,0 +1,270 @@
+"""The report shows every result, marks what is not to be believed, and is one file of the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline import paths
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.report.data import METRICS, gather
+from pipeline.report.page import render, write_report
+from pipeline.report.pictures import chosen, extremes
+from pipeline.report.sweeps import read_sweeps
+
+IMAGES = 20
+MALICE = '<script>alert("a & b")</script>'
+SWEEP = "system,variant,seed,setting,images,CIDEr,CIDEr_low,CIDEr_high,CIDEr_shuffled\n"
+PARAMS: dict[str, Any] = {
+    "systems": {
+        "text": {
+            "capdec": {"method": "capdec", "clip": "micro", "corpus": "scenes", "decoder": "small", "recipe": "small",
+                       "train": {"noise_variance": 0.016}},
+            "knight": {"method": "knight", "clip": "micro", "corpus": "scenes", "decoder": "small", "recipe": "small", "train": {"k": 5}},
+        },
+        "untrained": {"clipre": {"method": "clipre", "clip": "micro", "corpus": "scenes", "reads": "data/index/micro/scenes"}},
+        "paired": None,
+    },
+    "settings": {"in-domain": {"test": "scenes", "support": "scenes"}, "target-support": {"test": "album", "support": "album"}},
+    "evaluation": {"judge": "judge", "samples": 50, "seed": 0, "prompt": ""},
+}
+CIDER = {"capdec": 40.0, "knight": 60.0, "clipre": 20.0}
+
+
+def write_dataset(name: str, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(size[0])
+    paths.corpus(name).mkdir(parents=True)
+    paths.raw(name).mkdir(parents=True)
+    ids = [f"{name}-{i:02d}" for i in range(IMAGES)]
+    for image_id in ids:
+        blocks = rng.integers(60, 255, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(paths.raw(name) / f"{image_id}.png")
+    pq.write_table(pa.table({"image_id": ids, "path": [f"{i}.png" for i in ids], "split": ["test"] * IMAGES}), paths.images_table(name))
+    texts = [f"{words} of {image_id}." for image_id in ids for words in ("a small red ball left", "a blue boat on the right")]
+    pq.write_table(pa.table({"caption_id": [str(i) for i in range(2 * IMAGES)], "image_id": [i for i in ids for _ in range(2)],
+                             "text": texts, "split": ["test"] * 2 * IMAGES}), paths.references_table(name))
+    counts = {"read": 5000, "kept": 4990, "skipped": 10, "beyond_limit": 0, "normalised": 0, "mean_words": 9.5, "max_words": 20}
+    write_json(paths.corpus(name) / "report.json", {
+        "format": "karpathy", "source": "dataset.json", "corpus": {**counts, "train": 4890, "heldout": 100},
+        "references": {**counts, "val": 0, "test": 2 * IMAGES}, "images": {"unlabelled": 7, "val": 0, "test": IMAGES},
+    })
+
+
+def write_system(name: str, settings: dict[str, str]) -> None:
+    """Metrics, per-image scores, captions and protocol of a system, for settings name -> tested data set."""
+    rng = np.random.default_rng(list(name.encode()))
+    metrics: dict[str, float] = {}
+    protocol: dict[str, Any] = {"tokenizer": "PTB", "judge": "judge", "judge_prompt": "", "java": "21.0", "settings": {}}
+    paths.scores(name).mkdir(parents=True)
+    for setting, dataset in settings.items():
+        ids = [f"{dataset}-{i:02d}" for i in range(IMAGES)]
+        cider = np.round(CIDER[name] + rng.uniform(-15, 15, IMAGES), 1)
+        values = dict.fromkeys(METRICS, CIDER[name] / 2) | {"CLIPScore": 0.7, "RefCLIPScore": 0.6, "RefCompare": 0.1}
+        values |= {"CIDEr": float(cider.mean()), "CIDEr_low": float(cider.mean()) - 4, "CIDEr_high": float(cider.mean()) + 4,
+                   "CIDEr_shuffled": 8.0, "CIDEr_above_shuffled_low": 6.0, "CIDEr_above_shuffled_high": 30.0}
+        metrics |= {f"{setting}.{key}": round(value, 4) for key, value in values.items()}
+        pq.write_table(pa.table({"image_id": ids, "CIDEr": cider}), paths.scores(name) / f"{setting}.parquet")
+        write_json(paths.captions(name) / f"{setting}.json",
+                   [{"image_id": i, "caption": f"{name} sees a red ball left of a boat in {i}."} for i in ids])
+        protocol["settings"][setting] = {"dataset": dataset, "images": IMAGES, "references": 2 * IMAGES, "empty_captions": 0}
+    write_json(paths.metrics(name), metrics)
+    write_json(paths.scores(name) / "protocol.json", protocol)
+
+
+def write_model(name: str) -> None:
+    log = [{"step": step, "train_loss": 3 + 300 / step, "heldout_loss": 3.2 + 200 / step} for step in (200, 400, 600, 800)]
+    write_json(paths.model(name) / "log.json", {"cut_captions": 0, "evaluations": log})
+    write_json(paths.model(name) / "system.json", {"recipe_params": {"steps": 800}, "parameters": 1_234_567, "best_step": 800})
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a data set of tiny pictures, one of photograph size, two trained systems and one that only retrieves."""
+    monkeypatch.chdir(tmp_path)
+    write_dataset("scenes", (64, 64))
+    write_dataset("album", (640, 400))
+    both = {"in-domain": "scenes", "target-support": "album"}
+    for name in CIDER:
+        write_system(name, {"in-domain": "scenes"} if name == "capdec" else both)
+    write_model("capdec")
+    write_model("knight")
+    return tmp_path
+
+
+def change_metrics(system: str, **changes: float) -> None:
+    metrics = json.loads(paths.metrics(system).read_text())
+    write_json(paths.metrics(system), metrics | {f"in-domain.{key}": value for key, value in changes.items()})
+
+
+def write_sweep(project: Path, *rows: str) -> None:
+    (project / "data/sweeps").mkdir()
+    (project / "data/sweeps/k.csv").write_text(SWEEP + "".join(row + "\n" for row in rows))
+
+
+def section(html: str, name: str) -> str:
+    return html[html.index(f'<section id="{name}">') :].split("</section>")[0]
+
+
+class Loads(HTMLParser):
+    """Collects what the page would load or point to, and ids."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.ids: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.targets += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href", "srcset", "data", "action")]
+        self.ids += [value or "" for key, value in attrs if key == "id"]
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script(project: Path) -> None:
+    write_sweep(project, "knight,train.k=1,0,in-domain,20,50,45,55,8", "knight,train.k=5,0,in-domain,20,60,55,65,8")
+    html = render(gather(PARAMS))
+    page = Loads(html)
+    assert all(target.startswith(("#", "data:image/png;base64,")) for target in page.targets)
+    assert {target[1:] for target in page.targets if target.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert not page.tags & {"script", "link", "iframe", "object"}
+    assert "http" not in html
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+
+
+def test_two_reports_of_the_same_artefacts_have_the_same_bytes(project: Path) -> None:
+    write_report(PARAMS)
+    first = (paths.REPORT / "index.html").read_bytes()
+    write_report(PARAMS)
+    assert (paths.REPORT / "index.html").read_bytes() == first
+    assert str(project).encode() not in first
+
+
+def test_html_in_captions_references_and_sweeps_is_shown_as_text(project: Path) -> None:
+    ids = [f"scenes-{i:02d}" for i in range(IMAGES)]
+    write_json(paths.captions("knight") / "in-domain.json", [{"image_id": i, "caption": MALICE} for i in ids])
+    pq.write_table(pa.table({"caption_id": ids, "image_id": ids, "text": [f'"><img src=x>{MALICE}'] * IMAGES, "split": ["test"] * IMAGES}),
+                   paths.references_table("scenes"))
+    write_sweep(project, "<script>,train.k=1,0,<script>$x$,20,50,45,55,8", "<script>,<script>,0,in-domain,20,50,45,55,8")
+    html = render(gather(PARAMS))
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert "&lt;script&gt;alert(" in html
+
+
+def test_a_system_that_does_not_beat_its_control_is_marked_and_no_other(project: Path) -> None:
+    assert "not above control" not in render(gather(PARAMS))
+    change_metrics("clipre", CIDEr_above_shuffled_low=-0.2)
+    table = section(render(gather(PARAMS)), "results").split("</table>")[0]
+    marked = {row.split("</th>")[0]: "not above control" in row for row in table.split('<th scope="row">')[1:]}
+    assert marked == {"clipre": True, "capdec": False, "knight": False}
+
+
+def test_systems_stand_by_cider_and_the_best_value_is_bold(project: Path) -> None:
+    html = render(gather(PARAMS))
+    table = html[html.index('id="setting-1"') :].split("</table>")[0]
+    assert re.findall(r'<th scope="row">(\w+)</th>', table) == ["clipre", "capdec", "knight"]
+    assert re.findall(r'class="n top">([\d.]+)', table)[:2] == ["0.700", "0.600"]  # ties of all systems are all bold
+    assert '<td class="n top">30.0' in table
+
+
+def test_a_system_without_the_support_set_has_dashes_and_a_footnote(project: Path) -> None:
+    second = section(render(gather(PARAMS)), "results").split('id="setting-2"')[1]
+    assert re.search(r'<th scope="row">capdec</th><td>text</td>\s*<td class="n">—</td>', second)
+    assert "not run, because capdec looks up no sentences" in second
+
+
+def test_differences_to_the_best_system_are_paired_by_image(project: Path) -> None:
+    table = pq.read_table(paths.scores("clipre") / "in-domain.parquet")
+    before = gather(PARAMS).differences
+    pq.write_table(table.take(np.arange(IMAGES)[::-1]), paths.scores("clipre") / "in-domain.parquet")
+    assert gather(PARAMS).differences == before
+    assert [row.other for row in before] == ["capdec", "clipre"]
+    assert all(row.low <= row.mean <= row.high for row in before)
+
+
+def test_pictures_do_not_depend_on_captions_and_extremes_are_the_extremes(project: Path) -> None:
+    first = gather(PARAMS).settings[0]
+    shown = [picture.image_id for picture in chosen(first, 0)]
+    assert len(set(shown)) == 8
+    assert shown != [picture.image_id for picture in chosen(first, 1)]
+    assert first.best is not None
+    best, worst = extremes(first, first.best)
+    order = sorted(first.best.cider.values())
+    assert [picture.captions[0].cider for picture in worst] == order[:4]
+    assert [picture.captions[0].cider for picture in best] == order[:-5:-1]
+
+
+def test_tiny_pictures_stay_pixels_and_photographs_shrink(project: Path) -> None:
+    tiny, photograph = (chosen(setting, 0)[0] for setting in gather(PARAMS).settings)
+    assert (tiny.width, tiny.tiny) == (64, True)
+    assert (photograph.width, photograph.height, photograph.tiny) == (256, 160, False)
+
+
+@pytest.mark.parametrize("missing", [
+    paths.metrics("knight"), paths.scores("knight") / "protocol.json", paths.scores("knight") / "in-domain.parquet",
+    paths.captions("knight") / "in-domain.json", paths.model("knight") / "log.json", paths.corpus("album") / "report.json",
+], ids=str)
+def test_a_missing_artefact_is_named(project: Path, missing: Path) -> None:
+    missing.unlink()
+    with pytest.raises(UserError, match=re.escape(str(missing))):
+        gather(PARAMS)
+
+
+def test_metrics_of_another_run_are_refused(project: Path) -> None:
+    write_json(paths.metrics("knight"), {"other.CIDEr": 1.0})
+    with pytest.raises(UserError, match=r"knight.json has no in-domain\.BLEU-1"):
+        gather(PARAMS)
+
+
+def test_without_sweeps_the_page_says_how_to_run_one(project: Path) -> None:
+    for _ in range(2):
+        assert "unpaired sweep &lt;name&gt;" in section(render(gather(PARAMS)), "sweeps")
+        (project / "data/sweeps").mkdir(exist_ok=True)
+
+
+def test_without_settings_the_report_shows_what_was_trained(project: Path) -> None:
+    for name in CIDER:
+        paths.metrics(name).unlink()
+    html = render(gather({**PARAMS, "settings": {}}))
+    assert "names no settings" in html
+    assert section(html, "training").count("<svg") == 2
+    assert render(gather({"systems": {"text": None}, "settings": None, "evaluation": {"judge": "judge"}}))
+
+
+def test_numeric_variants_become_curves_and_others_a_table(project: Path) -> None:
+    folder = project / "data/sweeps"
+    runs = [f"knight,train.k={k},{seed},in-domain,20,{50 + k + seed},{45 + k},{55 + k},8" for k in (10, 2) for seed in (0, 2)]
+    write_sweep(project, *runs, "decap,,0,in-domain,20,40,35,45,8", "decap,,1,cross,20,30,25,35,8")
+    (folder / "k-comparisons.csv").write_text("setting,a,b,difference,difference_low,difference_high,ratio,ratio_low,ratio_high\n"
+                                              "in-domain,knight,decap,5.25,-1,9,1.25,,\n")
+    (sweep,) = read_sweeps(folder).sweeps
+    (curve,) = sweep.plots[0].curves
+    assert curve.values == (2.0, 10.0)
+    assert [(point.mean, point.seeds) for point in curve.points] == [(53.0, (52.0, 54.0)), (61.0, (60.0, 62.0))]
+    assert sweep.grid.settings == ("in-domain", "cross")
+    html = section(render(gather(PARAMS)), "sweeps")
+    assert html.count("<svg") == 1
+    assert "52.0 to 54.0" in html
+    assert "1.250" in html
+
+
+def test_a_sweep_with_a_wrong_column_or_number_is_named(tmp_path: Path) -> None:
+    (tmp_path / "k.csv").write_text("system,variant\n")
+    with pytest.raises(UserError, match=r"k\.csv has no column 'seed'"):
+        read_sweeps(tmp_path)
+    (tmp_path / "k.csv").write_text(SWEEP + "knight,train.k=1,0,in-domain,20,nan,45,55,8\n")
+    with pytest.raises(UserError, match=r"k\.csv, line 2: CIDEr is 'nan'"):
+        read_sweeps(tmp_path)

@@ -1,0 +1,268 @@
+"""Captions from conditions: batched, cached beam search and the loss against naive twins without batches, caches and masks."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from pipeline.decoders import IGNORE, Decoder, DecoderParams, Decoding, build, load, pad
+from pipeline.files import digest_tree
+from pipeline.methods.base import Condition
+
+CPU = torch.device("cpu")
+# a cached key or value and a recomputed one come from products of another shape, added in another order
+SUM_ORDER = 1e-5
+
+
+def condition(batch: int = 5, length: int = 1, width: int = 8, seed: int = 0) -> Condition:
+    return Condition.full(torch.randn(batch, length, width, generator=torch.Generator().manual_seed(seed)))
+
+
+def row(whole: Condition, index: int) -> Condition:
+    return Condition(whole.vectors[index : index + 1], whole.mask[index : index + 1])
+
+
+@torch.inference_mode()
+def naive_log_probabilities(decoder: Decoder, one: Condition, ids: list[int]) -> torch.Tensor:
+    """(V,) of the token after `ids`: the vectors that count, the start token and `ids`, all computed anew."""
+    prefix = decoder.mapper(one.vectors[0][one.mask[0]])
+    tokens = decoder.lm.get_input_embeddings()(torch.tensor([decoder.tokenizer.start, *ids]))
+    return torch.log_softmax(decoder.lm(inputs_embeds=torch.cat([prefix, tokens])[None]).logits[0, -1].double(), dim=-1)
+
+
+def naive_beam_search(decoder: Decoder, one: Condition, decoding: Decoding) -> str:
+    """The rules of transformers (early_stopping=False), one image, no cache.
+
+    A hypothesis' score is its log probability over length ** length_penalty, end token counted. A continuation that ends counts only if
+    it is among the best `beams`; what still runs at the last token counts as ended. The search stops once `beams` hypotheses have ended
+    and the best running one, at its present length, is no better than the worst of them.
+    """
+    end, width, penalty = decoder.tokenizer.end, decoding.beams, decoding.length_penalty
+    running: list[tuple[float, list[int]]] = [(0.0, [])]
+    ended: list[tuple[float, list[int]]] = []
+    for length in range(1, decoding.max_new_tokens + 1):
+        options = []
+        for score, ids in running:
+            options += [(score + value, [*ids, token]) for token, value in enumerate(naive_log_probabilities(decoder, one, ids).tolist())]
+        best = sorted(options, key=lambda option: -option[0])[: 2 * width]
+        last = length == decoding.max_new_tokens
+        ended += [(score / length**penalty, ids) for score, ids in best[:width] if ids[-1] == end or last]
+        ended = sorted(ended, key=lambda option: -option[0])[:width]
+        running = [option for option in best if option[1][-1] != end][:width]
+        if len(ended) == width and running[0][0] / length**penalty <= ended[-1][0]:
+            break
+    ids = ended[0][1]
+    return decoder.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
+
+
+def naive_greedy(decoder: Decoder, one: Condition, tokens: int) -> str:
+    ids: list[int] = []
+    while len(ids) < tokens and decoder.tokenizer.end not in ids:
+        ids.append(int(naive_log_probabilities(decoder, one, ids).argmax()))
+    return decoder.tokenizer.decode([i for i in ids if i != decoder.tokenizer.end])
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_greedy_captions_equal_a_search_without_batch_and_cache(make_decoder, length):
+    decoder, given = make_decoder(), condition(12, length)
+    captions = decoder.generate(given, Decoding(beams=1, max_new_tokens=10))
+    assert captions == [naive_greedy(decoder, row(given, i), 10) for i in range(12)]
+    assert len(set(captions)) > 2  # the images make a difference
+    assert len({len(caption.split()) for caption in captions}) > 2  # and some captions end by themselves
+
+
+@pytest.mark.parametrize("length", [1, 4])
+@pytest.mark.parametrize(("beams", "penalty"), [(2, 1.0), (5, 1.0), (3, 0.0), (3, 2.0), (3, -1.0)])
+def test_beam_search_captions_equal_a_search_without_batch_and_cache(make_decoder, beams, penalty, length):
+    decoder, given = make_decoder(), condition(8, length)
+    decoding = Decoding(beams=beams, max_new_tokens=8, length_penalty=penalty)
+    assert decoder.generate(given, decoding) == [naive_beam_search(decoder, row(given, i), decoding) for i in range(8)]
+
+
+def test_more_beams_and_another_length_penalty_change_captions(make_decoder):
+    decoder, given = make_decoder(), condition(20)
+    found = {tuple(decoder.generate(given, Decoding(beams, 8, penalty))) for beams, penalty in ((1, 1.0), (5, 1.0), (5, -1.0))}
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_caption_does_not_depend_on_the_images_captioned_beside_it(make_decoder, beams):
+    decoder, given = make_decoder(), condition(9, 2)
+    decoding = Decoding(beams=beams, max_new_tokens=8)
+    assert decoder.generate(given, decoding) == [decoder.generate(row(given, i), decoding)[0] for i in range(9)]
+
+
+def test_no_caption_is_longer_than_asked(make_decoder):
+    captions = make_decoder(seed=3).generate(condition(20), Decoding(beams=1, max_new_tokens=2))
+    assert max(len(caption.split()) for caption in captions) == 2
+
+
+def naive_loss(decoder: Decoder, given: Condition, rows: list[list[int]]) -> float:
+    """Mean over all predicted tokens of minus their log probability, each computed from its own prefix."""
+    values = [-naive_log_probabilities(decoder, row(given, i), ids[1:end])[ids[end]].item()
+              for i, ids in enumerate(rows) for end in range(1, len(ids))]
+    return sum(values) / len(values)
+
+
+ROWS = [[0, 5, 6, 7, 1], [0, 2, 1], [0, 9, 9, 3, 4, 8, 2, 1]]
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_the_loss_counts_caption_tokens_alone_neither_padding_nor_prefix(make_decoder, length):
+    decoder, given = make_decoder(), condition(3, length)
+    assert decoder.loss(given, pad(ROWS)).item() == pytest.approx(naive_loss(decoder, given, ROWS), abs=SUM_ORDER)
+
+
+def test_more_padding_changes_nothing(make_decoder):
+    decoder, given = make_decoder(), condition(3, 2)
+    ids = pad(ROWS)
+    padded = torch.cat([ids, torch.full((3, 6), IGNORE)], dim=1)
+    torch.testing.assert_close(decoder.loss(given, padded), decoder.loss(given, ids), atol=SUM_ORDER, rtol=0)
+    torch.testing.assert_close(decoder.loss(given, padded, 0.1), decoder.loss(given, ids, 0.1), atol=SUM_ORDER, rtol=0)
+    assert decoder.loss(given, ids, 0.1) != decoder.loss(given, ids)
+
+
+def test_the_loss_teaches_both_the_mapper_and_the_language_model(make_decoder):
+    decoder = make_decoder()
+    decoder.loss(condition(3), pad(ROWS)).backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in decoder.mapper.parameters())
+    assert decoder.lm.get_input_embeddings().weight.grad.abs().sum() > 0
+
+
+@pytest.fixture
+def partly_masked() -> tuple[Condition, Condition]:
+    """Two conditions that differ in nothing but the vectors that do not count."""
+    vectors = condition(6, 3).vectors
+    mask = torch.tensor([[True, True, True], [False, True, True], [True, False, True]]).repeat(2, 1)
+    changed = torch.where(mask[..., None], vectors, vectors + 7)
+    return Condition(vectors, mask), Condition(changed, mask)
+
+
+def test_a_masked_vector_has_no_influence_on_the_loss(make_decoder, partly_masked):
+    decoder, (one, other) = make_decoder(), partly_masked
+    rows = ROWS * 2
+    torch.testing.assert_close(decoder.loss(one, pad(rows)), decoder.loss(other, pad(rows)), atol=SUM_ORDER, rtol=0)
+    assert decoder.loss(Condition.full(one.vectors), pad(rows)) != decoder.loss(Condition.full(other.vectors), pad(rows))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_masked_vector_has_no_influence_on_the_caption(make_decoder, partly_masked, beams):
+    decoder, (one, other) = make_decoder(), partly_masked
+    decoding = Decoding(beams=beams, max_new_tokens=8)
+    assert decoder.generate(one, decoding) == decoder.generate(other, decoding)
+    assert decoder.generate(Condition.full(one.vectors), decoding) != decoder.generate(Condition.full(other.vectors), decoding)
+
+
+def test_a_condition_with_masked_vectors_is_read_alike_in_training_and_at_inference(make_decoder, partly_masked):
+    decoder, (given, _) = make_decoder(), partly_masked
+    captions = decoder.generate(given, Decoding(beams=1, max_new_tokens=6))
+    for i, caption in enumerate(captions):
+        ids = [0, *decoder.tokenizer.encode(caption), 1]
+        # the caption that greedy search found must be, token by token, the likeliest under the training loss' own view
+        embeddings, mask = decoder._embed(row(given, i), torch.tensor([ids[:-1]]))
+        likeliest = decoder.lm(inputs_embeds=embeddings, attention_mask=mask).logits[0, given.vectors.shape[1] :].argmax(-1).tolist()
+        assert likeliest[: len(ids) - 2] == ids[1:-1]
+
+
+def small(**changes: object) -> DecoderParams:
+    return DecoderParams(**{"layers": 1, "heads": 2, "width": 16, "dropout": 0.1, "max_tokens": 12, **changes})
+
+
+@pytest.fixture(params=["mlp", "linear"])
+def trained(request, tiny_clip_folder) -> tuple[Decoder, str]:
+    torch.manual_seed(0)
+    return build(small(mapper=request.param), tiny_clip_folder, 8, 2).eval(), request.param
+
+
+def test_a_saved_decoder_gives_the_same_captions_and_loss(trained, tmp_path):
+    decoder, mapper = trained
+    given, decoding = condition(4, 2), Decoding(beams=2, max_new_tokens=6)
+    (tmp_path / "model").mkdir()
+    decoder.save(tmp_path / "model", mapper)
+    again = load(tmp_path / "model", CPU)
+    captions = decoder.generate(given, decoding)
+    assert again.generate(given, decoding) == captions
+    assert any(captions)
+    ids = pad([[decoder.tokenizer.start, 5, 6, decoder.tokenizer.end]] * 4)
+    assert torch.equal(again.loss(given, ids), decoder.loss(given, ids))
+    assert again.tokenizer.encode("a red car") == decoder.tokenizer.encode("a red car")
+
+
+def test_a_loaded_decoder_neither_drops_out_nor_trains(trained, tmp_path):
+    decoder, mapper = trained
+    (tmp_path / "model").mkdir()
+    decoder.save(tmp_path / "model", mapper)
+    again = load(tmp_path / "model", CPU)
+    assert not again.training
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_two_saves_have_identical_bytes_and_no_pickle(trained, tmp_path):
+    decoder, mapper = trained
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        decoder.save(tmp_path / name, mapper)
+    assert digest_tree(tmp_path / "one") == digest_tree(tmp_path / "two")
+    assert {path.suffix for path in (tmp_path / "one").rglob("*") if path.is_file()} <= {".safetensors", ".json", ".gz"}
+
+
+@pytest.fixture
+def model(tiny_clip_folder, tmp_path):
+    torch.manual_seed(0)
+    (tmp_path / "model").mkdir()
+    build(small(), tiny_clip_folder, 8, 1).save(tmp_path / "model", "mlp")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", ["decoder.json", "mapper.safetensors", "lm/model.safetensors", "lm/config.json", "lm",
+                                  "bpe_merges.txt.gz"])
+def test_a_model_that_lacks_a_file_is_named(model, user_error, name):
+    shutil.rmtree(model / name) if name == "lm" else (model / name).unlink()
+    assert str(model) in user_error(load, model, CPU)
+
+
+@pytest.mark.parametrize("name", ["decoder.json", "mapper.safetensors", "lm/model.safetensors", "lm/config.json", "bpe_merges.txt.gz"])
+def test_a_model_with_a_cut_file_is_named(model, user_error, name):
+    content = (model / name).read_bytes()
+    (model / name).write_bytes(content[: len(content) // 2])
+    assert str(model) in user_error(load, model, CPU)
+
+
+def test_a_mapper_of_another_model_is_refused(model, tiny_clip_folder, tmp_path, user_error):
+    (tmp_path / "other").mkdir()
+    build(small(width=32), tiny_clip_folder, 8, 1).save(tmp_path / "other", "mlp")
+    shutil.copyfile(tmp_path / "other" / "mapper.safetensors", model / "mapper.safetensors")
+    assert str(model) in user_error(load, model, CPU)
+
+
+def test_initial_weights_follow_from_the_seed(tiny_clip_folder):
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return torch.cat([parameter.flatten() for parameter in build(small(), tiny_clip_folder, 8, 1).parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_a_width_that_the_heads_do_not_divide_is_named(tiny_clip_folder, user_error):
+    assert "width 16 must be a multiple of its heads 3" in user_error(build, small(heads=3), tiny_clip_folder, 8, 1)
+
+
+def test_an_unknown_language_model_is_named(tiny_clip_folder, tmp_path, user_error):
+    missing = str(tmp_path / "no-model")
+    assert f"language model {missing} cannot be loaded" in user_error(build, small(pretrained=missing), tiny_clip_folder, 8, 1)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_captions_may_be_as_long_as_the_longest_one_in_training(tiny_clip_folder, beams):
+    torch.manual_seed(0)
+    decoder = build(small(max_tokens=12), tiny_clip_folder, 8, 5).eval()
+    assert len(decoder.generate(condition(2, 5), Decoding(beams=beams, max_new_tokens=12))) == 2
+
+
+def test_padding_fills_each_row_behind_its_end():
+    assert pad([[0, 5, 1], [0, 1], [0, 5, 6, 7, 1]]).tolist() == [
+        [0, 5, 1, IGNORE, IGNORE], [0, 1, IGNORE, IGNORE, IGNORE], [0, 5, 6, 7, 1]]
+    assert pad([[0, 5, 1]]).tolist() == [[0, 5, 1]]
