@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pipeline import decoders, paths
 from pipeline.decoders import Decoder, Decoding
-from pipeline.embedding import read_table
 from pipeline.errors import UserError
 from pipeline.files import finished_folder, read_json, write_json
 from pipeline.indexing import load_corpus
@@ -20,6 +19,7 @@ from pipeline.params import check
 from pipeline.progress import track
 from pipeline.stores import read
 from pipeline.systems import Setting, System, make_method, model_folder, settings_of
+from pipeline.tables import read_table
 
 
 class Captioner:

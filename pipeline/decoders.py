@@ -6,6 +6,7 @@ Legend: B batch, L prefix length, T caption tokens, D CLIP width, W width of the
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,16 @@ from typing import Any, Literal, Protocol
 
 import open_clip
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from pipeline.encoders import MERGES_FILE
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
 from pipeline.methods.base import Condition
 from pipeline.params import StrictParams
+from pipeline.paths import MERGES_FILE
 
 IGNORE = -100  # label of positions that carry no loss: prefix and padding
 
@@ -122,21 +124,28 @@ class Decoder(nn.Module):
         embeddings = torch.cat([self.mapper(condition.vectors), self.lm.get_input_embeddings()(ids_BT)], dim=1)
         return embeddings, torch.cat([condition.mask, torch.ones_like(ids_BT, dtype=torch.bool)], dim=1).long()
 
+    def logits(self, condition: Condition, ids_BT: Tensor) -> Tensor:
+        """(B, T, V) predictions of the token after each of (B, T) tokens."""
+        embeddings, mask = self._embed(condition, ids_BT)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)  # of what is attended to, as `generate` counts them
+        logits: Tensor = self.lm(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).logits
+        return logits[:, condition.vectors.shape[1] :]
+
     def loss(self, condition: Condition, ids_BT: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy per caption token, end token included; no loss on prefix and padding.
 
         ids_BT: start token, caption, end token, then `IGNORE` to the longest of the batch.
         """
         inputs_BT = ids_BT[:, :-1].masked_fill(ids_BT[:, :-1] == IGNORE, self.tokenizer.end)
-        embeddings, mask = self._embed(condition, inputs_BT)
         # padding stands behind the caption, where a causal model never looks back from: it needs no mask
-        logits = self.lm(inputs_embeds=embeddings, attention_mask=mask).logits[:, condition.vectors.shape[1] :]
-        return nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids_BT[:, 1:].flatten(), ignore_index=IGNORE,
+        logits_BTV = self.logits(condition, inputs_BT)
+        return nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), ids_BT[:, 1:].flatten(), ignore_index=IGNORE,
                                            label_smoothing=label_smoothing)
 
     @torch.inference_mode()
     def generate(self, condition: Condition, decoding: Decoding) -> list[str]:
         """One caption per row by batched beam search; the prefix passes once, keys and values are cached (transformers)."""
+        self._check_room(condition.vectors.shape[1], decoding.max_new_tokens)
         start = torch.full((len(condition.vectors), 1), self.tokenizer.start, device=condition.vectors.device)
         embeddings, mask = self._embed(condition, start)
         ids = self.lm.generate(
@@ -145,6 +154,12 @@ class Decoder(nn.Module):
             eos_token_id=self.tokenizer.end, pad_token_id=self.tokenizer.end, bos_token_id=self.tokenizer.start,
         )
         return [self.tokenizer.decode(self._until_end(row)) for row in ids.tolist()]
+
+    def _check_room(self, prefix_length: int, new_tokens: int) -> None:
+        room = getattr(self.lm.config, "max_position_embeddings", None)
+        if room is not None and prefix_length + 1 + new_tokens > room:
+            raise UserError(f"params.yaml: captioning.max_new_tokens is {new_tokens}, but this decoder has room for "
+                            f"{room - prefix_length - 1}: lower it, or raise the decoder's max_tokens and train again")
 
     def _until_end(self, ids: list[int]) -> list[int]:
         return ids[: ids.index(self.tokenizer.end)] if self.tokenizer.end in ids else ids
@@ -190,7 +205,9 @@ def load(folder: Path, device: torch.device) -> Decoder:
                                        else LanguageModelTokens(str(folder / "tokenizer")))
         decoder = Decoder(lm, tokenizer, about["clip_width"], about["mapper"])
         decoder.mapper.load_state_dict(load_file(folder / "mapper.safetensors"))
-    except (OSError, RuntimeError, ValueError) as error:
+        if about["tokens"] == "clip" and tokenizer.size != lm.config.vocab_size:
+            raise ValueError(f"its tokenizer has {tokenizer.size} tokens, its language model {lm.config.vocab_size}")
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, zlib.error, SafetensorError) as error:
         raise UserError(f"{folder} is incomplete or damaged ({' '.join(str(error).split())[:200]}): "
                         "restore it with `dvc checkout --force`, or train again") from None
     return decoder.eval().requires_grad_(False).to(device)

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from pipeline import paths
-from pipeline.embedding import load_clip
+from pipeline.encoders import load_clip
 from pipeline.errors import UserError
 from pipeline.metrics import java
 from pipeline.params import load

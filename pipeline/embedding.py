@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.encoders import Clip, ClipParams
+from pipeline.encoders import Clip
 from pipeline.errors import UserError
 from pipeline.files import digest_file, inside
-from pipeline.params import check, pick
 from pipeline.resume import resumable
 from pipeline.stores import Origin, write_shards
-
-
-def load_clip(name: str, params: dict[str, Any], device: torch.device) -> Clip:
-    """The CLIP that params.yaml calls `name`."""
-    return Clip(paths.foundation(name), check(ClipParams, pick(params, f"clips.{name}"), f"clips.{name}"), device)
+from pipeline.tables import read_table
 
 
 def embed_text(clip_name: str, clip: Clip, corpus: str) -> None:
@@ -50,14 +42,6 @@ def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
     with resumable(target, origin=asdict(origin), batch=clip.params.batch, files=[_stamp(f) for f in files]) as work:
         write_shards(work, (len(files), clip.width), origin, f"embed images of {dataset} with {clip_name}",
                      lambda start, stop: (clip.encode_files(files[start:stop]), 0))
-
-
-def read_table(path: Path, columns: list[str]) -> dict[str, list[Any]]:
-    """Columns of a Parquet table as lists; a missing table is a `UserError`."""
-    if not path.exists():
-        raise UserError(f"{path} is missing: run `dvc repro`")
-    result: dict[str, list[Any]] = pq.read_table(path, columns=columns).to_pydict()
-    return result
 
 
 def _origin(clip_name: str, clip: Clip, table: Path) -> Origin:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.images import open_image
-from pipeline.params import StrictParams
-
-MERGES_FILE = "bpe_merges.txt.gz"
+from pipeline.params import StrictParams, check, pick
+from pipeline.paths import MERGES_FILE
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,11 @@ class Clip:
         return np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
 
 
+def load_clip(name: str, params: dict[str, Any], device: torch.device) -> Clip:
+    """The CLIP that params.yaml calls `name`; `UserError` when it is not there."""
+    return Clip(paths.foundation(name), check(ClipParams, pick(params, f"clips.{name}"), f"clips.{name}"), device)
+
+
 def text_tower(model: nn.Module) -> Any:
     """The text tower: the model itself in open_clip's plain CLIP, its `text` in the custom one."""
     return getattr(model, "text", model)
@@ -143,8 +149,12 @@ def _load(folder: Path) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Any
     logging.root.setLevel(logging.ERROR)  # open_clip reports its search for files as warnings
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(name, require_pretrained=True)
-        return model, preprocess, open_clip.get_tokenizer(name, **tokenizer_options)
-    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
+        tokenizer = open_clip.get_tokenizer(name, **tokenizer_options)
+        known, embedded = getattr(tokenizer, "vocab_size", None), text_tower(model).token_embedding.num_embeddings
+        if known is not None and known != embedded:
+            raise ValueError(f"its tokenizer has {known} tokens, its text tower {embedded}: is {MERGES_FILE} missing?")
+        return model, preprocess, tokenizer
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError, AssertionError, EOFError, zlib.error, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the weights in {folder} are missing, damaged or do not fit its open_clip_config.json ({reason}): "
                         "restore the folder with `git checkout`, or put weights there that belong to this model") from None

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.embedding import load_clip, read_table
-from pipeline.encoders import Clip
+from pipeline.encoders import Clip, load_clip
 from pipeline.errors import UserError
-from pipeline.files import finished_folder, read_json, write_json
+from pipeline.files import finished_folder, write_json
 from pipeline.metrics import bootstrap, captions, clip, java
 from pipeline.params import StrictParams, check
 from pipeline.stores import read
 from pipeline.systems import Setting, System, settings_of
+from pipeline.tables import read_captions, read_table
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,6 @@ def load_split(judge_name: str, judge: Clip, setting: Setting) -> Split:
     if rows.keys() != references.keys():
         raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: run `dvc repro`")
     return Split(references, store.features[[rows[image_id] for image_id in references]].astype(np.float32))
-
-
-def read_captions(system: str, setting: str) -> dict[str, str]:
-    """A captions file as image id -> caption; two captions for one image are a `UserError`."""
-    file = paths.captions(system) / f"{setting}.json"
-    entries = read_json(file)
-    found = {str(entry["image_id"]): str(entry["caption"]) for entry in entries}
-    if len(found) != len(entries):
-        raise UserError(f"{file} has two captions for one image: caption again with `dvc repro`")
-    return found
 
 
 def _judge(hypotheses: dict[str, str], split: Split, judge: Clip, prompt: str) -> dict[str, NDArray[np.float64]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -19,14 +18,14 @@ def open_image(path: Path) -> Image.Image:
     Raises `UserError` naming the file when it is missing, truncated, too large or not a picture.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                file.load()
-                image = ImageOps.exif_transpose(file)
+        with Image.open(path) as file:
+            if Image.MAX_IMAGE_PIXELS and file.width * file.height > Image.MAX_IMAGE_PIXELS:
+                raise ValueError(f"{file.width} x {file.height} pixels, more than {Image.MAX_IMAGE_PIXELS}")
+            file.load()
+            image = ImageOps.exif_transpose(file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable picture ({' '.join(str(error).split())})") from None
     return _cut_strip(_to_rgb(image))
 

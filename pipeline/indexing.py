@@ -14,7 +14,6 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from pipeline import paths
-from pipeline.embedding import read_table
 from pipeline.errors import UserError
 from pipeline.methods.base import Corpus
 from pipeline.params import StrictParams
@@ -22,6 +21,7 @@ from pipeline.progress import track
 from pipeline.resume import Work, resumable
 from pipeline.retrieval import build_index, nearest_others, read_index
 from pipeline.stores import SHARD_ROWS, read
+from pipeline.tables import read_table
 
 INDEX_FILE = "captions.faiss"
 NEIGHBOURS = "neighbours.zarr"

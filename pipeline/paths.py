@@ -8,6 +8,7 @@ DATA = Path("data")
 WORK = Path(".work")
 REPORT = DATA / "report"
 SWEEPS = DATA / "sweeps"
+MERGES_FILE = "bpe_merges.txt.gz"  # a CLIP's own byte-pair merges, beside its weights
 
 
 def foundation(model: str) -> Path:

@@ -13,8 +13,7 @@ import numpy as np
 from pipeline import paths
 from pipeline.captioning import Captioner
 from pipeline.device import choose_device
-from pipeline.embedding import load_clip
-from pipeline.encoders import Clip
+from pipeline.encoders import Clip, load_clip
 from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.images import list_images, open_image

@@ -21,8 +21,10 @@ class Work:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.output = folder / "output"
-        self.output.mkdir(parents=True, exist_ok=True)
         self._ledger = folder / "ledger.jsonl"
+        if not self.output.exists():  # never begun, or killed right after its output was published
+            self._ledger.unlink(missing_ok=True)
+        self.output.mkdir(parents=True, exist_ok=True)
         self.done: dict[str, Any] = {}
         if self._ledger.exists():
             for line in self._ledger.read_text(encoding="utf-8").split("\n")[:-1]:  # what follows the last newline was cut off by a kill
@@ -54,7 +56,7 @@ def resumable(target: Path, **identity: Any) -> Iterator[Work]:
     An interrupted run with the same identity finds its finished shards again; work of another identity is left behind and
     swept away when this one succeeds. Raises `UserError` if another process works on the same artefact.
     """
-    prefix = "-".join(target.with_suffix("").parts)
+    prefix = "-".join(target.parts)
     folder = paths.WORK / prefix / digest_of({**identity, "code": _code_digest()})[:16]
     with locked(paths.WORK / prefix):
         work = Work(folder)

@@ -80,17 +80,18 @@ def read(path: Path) -> FeatureStore:
     """Load a whole store. A missing store or chunk, or another schema, is a `UserError`."""
     if not (path / "zarr.json").exists():
         raise UserError(f"{path} is missing: run `dvc repro`")
-    root = zarr.open_group(path, mode="r", zarr_format=3)
-    attributes: dict[str, Any] = dict(root.attrs)
-    if attributes.pop("schema", None) != SCHEMA:
-        raise UserError(f"{path} has another schema than {SCHEMA}: run `dvc repro` to embed again")
     try:
+        root = zarr.open_group(path, mode="r", zarr_format=3)
+        attributes: dict[str, Any] = dict(root.attrs)
+        if attributes.pop("schema", None) != SCHEMA:
+            raise UserError(f"{path} has another schema than {SCHEMA}: run `dvc repro` to embed again")
+        origin = Origin(**attributes)
         features, norms = np.asarray(_array(root, "features")[...]), np.asarray(_array(root, "norms")[...])
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it with `dvc checkout --force`") from None
     if np.isnan(norms).any() or np.isnan(features).any():
         raise UserError(f"{path} lacks chunks: restore it with `dvc checkout --force`, or delete it and run `dvc repro`")
-    return FeatureStore(features, norms, Origin(**attributes), path)
+    return FeatureStore(features, norms, origin, path)
 
 
 def _create(folder: Path, shape: tuple[int, ...]) -> None:

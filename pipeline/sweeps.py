@@ -22,7 +22,7 @@ from pipeline import paths
 from pipeline.captioning import Captioner, split_features
 from pipeline.decoders import Decoder, Decoding
 from pipeline.device import choose_device
-from pipeline.embedding import load_clip
+from pipeline.encoders import load_clip
 from pipeline.evaluation import EvaluationParams, load_split, score_setting
 from pipeline.files import digest_of
 from pipeline.indexing import load_corpus

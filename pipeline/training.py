@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from pipeline import paths
 from pipeline.decoders import Decoder, DecoderParams, build, pad
-from pipeline.embedding import read_table
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.indexing import load_corpus
@@ -29,6 +28,7 @@ from pipeline.progress import track
 from pipeline.resume import resumable
 from pipeline.stores import read
 from pipeline.systems import System, make_method
+from pipeline.tables import read_table
 
 _HELDOUT_ROWS = 2000
 
@@ -48,6 +48,10 @@ class Recipe(StrictParams):
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
     evaluate_every: int = 200
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.evaluate_every) < 1:
+            raise ValueError("steps, batch and evaluate_every must be 1 or more")
 
 
 def encode_captions(decoder: Decoder, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], int]:
@@ -128,6 +132,8 @@ class _Run:
         self.step, self.log, self.best = state["step"], state["log"], state["best"]
 
     def snapshot(self, step: int, entry: dict[str, Any]) -> None:
+        if math.isnan(entry["heldout_loss"]):
+            raise UserError(f"training diverged before step {step} (the loss is not a number): lower the recipe's learning_rate")
         if not self.log or entry["heldout_loss"] < min(past["heldout_loss"] for past in self.log):
             self.best = {key: value.detach().cpu().clone() for key, value in self.decoder.state_dict().items()}
         self.step = step

@@ -1,7 +1,8 @@
 """Embed the images of one data set with one CLIP."""
 
 from pipeline.device import choose_device
-from pipeline.embedding import embed_images, load_clip
+from pipeline.embedding import embed_images
+from pipeline.encoders import load_clip
 from pipeline.params import load
 from stages import run
 

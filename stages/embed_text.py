@@ -1,7 +1,8 @@
 """Embed one corpus with one CLIP."""
 
 from pipeline.device import choose_device
-from pipeline.embedding import embed_text, load_clip
+from pipeline.embedding import embed_text
+from pipeline.encoders import load_clip
 from pipeline.params import load
 from stages import run
 

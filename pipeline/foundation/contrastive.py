@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
-from pipeline.encoders import MERGES_FILE, text_features
+from pipeline.encoders import text_features
 from pipeline.files import finished_folder, locked, write_json
 from pipeline.foundation.pool import CAPTIONS_PER_SCENE, Pool, draw_pool
+from pipeline.paths import MERGES_FILE
 from pipeline.progress import track
 from pipeline.world.scenes import IMAGE_SIZE
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from pipeline import paths
-from pipeline.embedding import read_table
 from pipeline.errors import UserError
-from pipeline.evaluation import EvaluationParams, read_captions
+from pipeline.evaluation import EvaluationParams
 from pipeline.files import read_json
 from pipeline.methods import find_method
 from pipeline.metrics import bootstrap
 from pipeline.params import check
 from pipeline.report.sweeps import Sweeps, read_sweeps
 from pipeline.systems import Setting, System, find_system, settings_of
+from pipeline.tables import read_captions, read_table
 
 METRICS = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "CLIPScore", "RefCLIPScore", "RefCompare")
 _CONTROL = ("CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CIDEr_above_shuffled_low", "CIDEr_above_shuffled_high")

@@ -92,7 +92,7 @@ _NUMBERS = {2: "two", 3: "three"}
 
 
 def describe(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[str]:
-    """`count` captions of one scene, lower case, at most about 25 words, each naming one to three of its things."""
+    """`count` captions of one scene, lower case, at most about 30 words, each naming one to three of its things."""
     return [_caption(scene, rng) for _ in range(count)]
 
 
