@@ -7,6 +7,7 @@ ends in the very bytes of an uninterrupted one.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,6 +131,7 @@ class _Run:
         self.decoder.load_state_dict(state["weights"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.log, self.best = state["step"], state["log"], state["best"]
+        print(f"resumed from step {self.step}", file=sys.stderr, flush=True)
 
     def snapshot(self, step: int, entry: dict[str, Any]) -> None:
         if math.isnan(entry["heldout_loss"]):

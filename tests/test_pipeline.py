@@ -1,0 +1,206 @@
+"""The pipeline as people run it: a true `dvc repro` of a tiny configuration, edits, reverts, kills and resumption."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import networkx
+import pytest
+from dvc.repo import Repo
+
+from pipeline.files import digest_tree
+from tests.project import Project, tiny_params
+
+SYSTEMS = ("decap", "knight", "raw")
+ARTEFACTS = ("raw", "corpus", "features", "index", "models", "captions", "scores", "metrics", "report")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose whole pipeline has run once, from nothing, without dvc.lock."""
+    project = Project.create(tmp_path_factory.mktemp("finished") / "project")
+    output = project.run("dvc", "repro").stdout
+    assert len(project.stages_run(output)) == 21
+    project.commit("results")
+    return project
+
+
+def digests(project: Project) -> dict[str, str]:
+    return {name: digest_tree(project.folder / "data" / name) for name in ARTEFACTS}
+
+
+def test_one_command_leads_from_nothing_to_metrics_and_a_report(finished: Project) -> None:
+    for system in SYSTEMS:
+        metrics = json.loads((finished.folder / f"data/metrics/{system}.json").read_text())
+        assert metrics["in-domain.CIDEr"] >= 0
+        assert ("cross-domain-tt.CIDEr" in metrics) == (system != "raw")
+    assert (finished.folder / "data/report/index.html").stat().st_size > 10_000
+
+
+def test_a_second_repro_runs_nothing_and_status_is_clean(finished: Project) -> None:
+    assert finished.stages_run(finished.run("dvc", "repro").stdout) == set()
+    assert json.loads(finished.run("dvc", "status", "--json").stdout) == {}
+
+
+def test_a_fresh_clone_with_the_lock_comes_to_the_same_bytes(finished: Project, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    finished.run("git", "clone", "--quiet", str(finished.folder), str(clone))
+    project = Project(clone)
+    project.run("dvc", "repro")
+    assert project.run("git", "status", "--porcelain").stdout == "", "dvc.lock or metrics changed"
+    assert digests(project) == digests(finished)
+
+
+def test_reverting_a_parameter_restores_from_the_run_cache(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    before = digests(project)
+    project.edit("systems.text.knight.train.k", 2)
+    ran = project.stages_run(project.run("dvc", "repro").stdout)
+    assert ran == {"train_text@knight", "caption_text@knight", "evaluate_text@knight", "report"}
+    assert "in-domain.CIDEr" in project.run("dvc", "metrics", "diff").stdout
+    project.edit("systems.text.knight.train.k", 5)
+    assert project.stages_run(project.run("dvc", "repro").stdout) == set()
+    assert digests(project) == before
+
+
+def test_checking_out_an_older_commit_brings_its_artefacts_back(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    before = digests(project)
+    project.edit("systems.text.decap.caption.temperature", 0.5)
+    project.run("dvc", "repro")
+    project.commit("another temperature")
+    assert digests(project) != before
+    assert json.loads(project.run("dvc", "metrics", "diff", "HEAD~1", "HEAD", "--json").stdout)
+    project.run("git", "checkout", "--quiet", "HEAD~1")
+    project.run("dvc", "checkout")
+    assert digests(project) == before
+
+
+def test_an_experiment_with_another_value_runs_in_the_users_way(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    project.run("dvc", "exp", "run", "--name", "other", "-S", "systems.text.decap.caption.temperature=0.3")
+    shown = json.loads(project.run("dvc", "metrics", "diff", "HEAD", "other", "--json").stdout)
+    assert [Path(file).name for file in shown] == ["decap.json"]
+
+
+METHOD = '"""A method of a newcomer\'s own."""\nfrom pipeline.methods.decap import DeCap\n\n\nclass Mine(DeCap):\n    paper = "mine"\n'
+
+
+def add_a_method(project: Project) -> None:
+    (project.folder / "pipeline/methods/mine.py").write_text(METHOD)
+    table = project.folder / "pipeline/methods/__init__.py"
+    table.write_text(table.read_text().replace("METHODS = {\n", 'METHODS = {\n    "mine": "pipeline.methods.mine:Mine",\n'))
+    project.edit("systems.text.mine", {**tiny_params()["systems"]["text"]["decap"], "method": "mine"})
+
+
+def append(file: str):
+    return lambda project: (project.folder / file).open("a").write("\n# a change\n")
+
+
+def edit(key: str, value: object):
+    return lambda project: project.edit(key, value)
+
+
+EVALUATE = {"evaluate_text@decap", "evaluate_text@knight", "evaluate_untrained@raw", "report"}
+CAPTION = {"caption_text@decap", "caption_text@knight", "caption_untrained@raw"} | EVALUATE
+KNIGHT = {"train_text@knight", "caption_text@knight", "evaluate_text@knight", "report"}
+DECAP = {"train_text@decap", "caption_text@decap", "caption_untrained@raw", "evaluate_text@decap", "evaluate_untrained@raw", "report"}
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    (edit("systems.text.knight.train.k", 3), KNIGHT),
+    (edit("systems.text.decap.seed", 1), DECAP),
+    (edit("systems.text.decap.caption.temperature", 0.02), {"caption_text@decap", "evaluate_text@decap", "report"}),
+    (edit("captioning.beams", 1), CAPTION),
+    (edit("settings.other", {"test": "scenes", "support": "album"}), CAPTION),
+    (edit("evaluation.samples", 60), EVALUATE),
+    (edit("recipes.small.steps", 13), KNIGHT | DECAP),
+    (edit("index.neighbours", 7), {"index@micro-scenes", "index@micro-album"} | KNIGHT | DECAP),
+    (edit("world.album.test", 11), {"world@album", "extract@album", "embed_text@micro-album", "embed_images@micro-album",
+                                    "embed_images@judge-album", "index@micro-album"} | CAPTION),
+    (append("pipeline/methods/knight.py"), KNIGHT),
+    (append("pipeline/metrics/bootstrap.py"), EVALUATE),
+    (append("pipeline/errors.py"), set()),
+    (append("data/foundation/judge/provenance.json"), {"embed_images@judge-scenes", "embed_images@judge-album"} | EVALUATE),
+    (add_a_method, {"train_text@mine", "caption_text@mine", "evaluate_text@mine", "report"}),
+])
+def test_an_edit_reruns_what_depends_on_it_and_nothing_else(finished: Project, tmp_path: Path, change, expected: set[str]) -> None:
+    project = finished.copy(tmp_path / "copy")
+    change(project)
+    with Repo(str(project.folder)) as repo:
+        changed = set(repo.status())
+        graph = {stage.addressing: stage for stage in repo.index.stages}
+        downstream = {other.addressing for name in changed for other in networkx.ancestors(repo.index.graph, graph[name])}
+    assert changed | downstream == expected
+
+
+KILLER = """
+import importlib, os, runpy, signal, sys
+stage, target, calls, *arguments = sys.argv[1:]
+import pipeline.stores, pipeline.indexing
+pipeline.stores.SHARD_ROWS = pipeline.indexing.SHARD_ROWS = 100
+module, _, path = target.partition(":")
+if module:
+    owner = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original, left = getattr(owner, name), [int(calls)]
+    def killing(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+    setattr(owner, name, killing)
+sys.argv = [stage, *arguments]
+runpy.run_module(stage, run_name="__main__")
+"""
+
+
+def run_stage(project: Project, stage: str, arguments: str, target: str = ":", calls: int = 0) -> subprocess.CompletedProcess[str]:
+    return project.run(sys.executable, "-c", KILLER, f"stages.{stage}", target, str(calls), *arguments.split(), check=False)
+
+
+@contextmanager
+def without(folder: Path) -> Iterator[None]:
+    """Take an artefact away, as DVC does before it runs the stage."""
+    aside = folder.with_name(folder.name + ".aside")
+    folder.rename(aside)
+    yield
+    assert not folder.exists(), f"{folder} appeared although its stage was killed"
+
+
+@pytest.mark.parametrize(("stage", "arguments", "artefact", "target", "calls"), [
+    ("world", "scenes", "raw/scenes", "pipeline.world.dataset:describe", 30),
+    ("extract", "scenes", "corpus/scenes", "pipeline.corpus.extract:write_json", 0),
+    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "pipeline.resume:Work.record", 1),
+    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "pipeline.resume:publish", 0),
+    ("embed_images", "micro scenes", "features/micro/images/scenes.zarr", "pipeline.images:_to_rgb", 5),
+    ("index", "micro scenes", "index/micro/scenes", "pipeline.resume:Work.record", 2),
+    ("train", "knight", "models/knight", "pipeline.training:schedule", 9),
+    ("train", "knight", "models/knight", "pipeline.decoders:Decoder.save", 0),
+    ("caption", "decap", "captions/decap", "pipeline.captioning:write_json", 1),
+    ("evaluate", "decap", "scores/decap", "pipeline.evaluation:write_json", 0),
+    ("report", "", "report", "pipeline.files:publish", 0),
+])
+def test_a_killed_stage_resumes_to_the_bytes_of_an_uninterrupted_run(finished: Project, tmp_path: Path, stage: str, arguments: str,
+                                                                     artefact: str, target: str, calls: int) -> None:
+    project = finished.copy(tmp_path / "copy")
+    folder = project.folder / "data" / artefact
+    assert run_stage(project, stage, arguments).returncode == 0  # in shards of 100 rows, as the killed run
+    uninterrupted = digest_tree(folder)
+    with without(folder):
+        killed = run_stage(project, stage, arguments, target, calls)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = run_stage(project, stage, arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    assert digest_tree(folder) == uninterrupted
+    if (stage, target) == ("train", "pipeline.training:schedule"):
+        assert "12/12 steps" in resumed.stderr
+        assert "from step 8" in resumed.stderr  # the last snapshot before the kill at step 9
