@@ -66,6 +66,7 @@ RECIPES = {
         text_cfg={"context_length": 77, "width": 96, "heads": 3, "layers": 3},
         embed_dim=128,
         seed=2,
+        steps=1_500,
         learning_rate=1e-3,
     ),
 }
