@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pipeline.errors import one_line_errors
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
                   help="Turns a corpus of sentences into an image captioner, without one captioned photograph.")
@@ -76,15 +77,8 @@ def sweep(name: Annotated[str, typer.Argument(help="An entry of `sweeps` in para
 
 def main() -> None:
     """Run the command: an expected error is one line and exit code 1."""
-    from pipeline.errors import UserError
-
-    try:
+    with one_line_errors():
         app()
-    except (UserError, OSError) as error:
-        if os.environ.get("UNPAIRED_DEBUG"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -141,8 +141,9 @@ class _Run:
         self.step = step
         self.log.append(entry)
         partial = self.path.with_suffix(".partial")
-        torch.save({"weights": self.decoder.state_dict(), "optimiser": self.optimiser.state_dict(), "step": step, "log": self.log,
-                    "best": self.best}, partial)
+        with partial.open("wb") as file:  # a file of ours, so that a full disk is an OSError
+            torch.save({"weights": self.decoder.state_dict(), "optimiser": self.optimiser.state_dict(), "step": step, "log": self.log,
+                        "best": self.best}, file)
         partial.replace(self.path)
 
     def use_best(self) -> None:

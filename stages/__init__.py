@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import typer
 
-from pipeline.errors import UserError
+from pipeline.errors import one_line_errors
 
 
 def run(stage: Callable[..., Any]) -> None:
-    """Run a stage as a command: a `UserError` or a full disk is one line and exit code 1; UNPAIRED_DEBUG=1 shows the traceback."""
-    try:
+    """Run a stage as a command; an expected error is one line and exit code 1."""
+    with one_line_errors():
         typer.run(stage)
-    except (UserError, OSError) as error:
-        if os.environ.get("UNPAIRED_DEBUG"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None

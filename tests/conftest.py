@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.foundation.contrastive import Recipe, write_untrained
 from pipeline.methods.base import Corpus
 from pipeline.retrieval import build_index, nearest_others
+from tests.project import Project
 
 torch.set_num_threads(1)  # models this small lose by threads, and sums keep their order
 
@@ -120,3 +121,13 @@ def user_error() -> Callable[..., str]:
         return text
 
     return message
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose whole pipeline has run once, from nothing, without dvc.lock."""
+    project = Project.create(tmp_path_factory.mktemp("finished") / "project")
+    output = project.run("dvc", "repro").stdout
+    assert len(project.stages_run(output)) == 21
+    project.commit("results")
+    return project

@@ -21,16 +21,6 @@ SYSTEMS = ("decap", "knight", "raw")
 ARTEFACTS = ("raw", "corpus", "features", "index", "models", "captions", "scores", "metrics", "report")
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose whole pipeline has run once, from nothing, without dvc.lock."""
-    project = Project.create(tmp_path_factory.mktemp("finished") / "project")
-    output = project.run("dvc", "repro").stdout
-    assert len(project.stages_run(output)) == 21
-    project.commit("results")
-    return project
-
-
 def digests(project: Project) -> dict[str, str]:
     return {name: digest_tree(project.folder / "data" / name) for name in ARTEFACTS}
 

@@ -1,0 +1,111 @@
+"""The hot paths against twins written the way public code does it, in the same run: `python benchmarks/against_public_style.py`.
+
+Prints ratios; times on shared machines are not stable. Each pair's results are compared before they are timed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from pipeline import paths
+from pipeline.decoders import Decoder, DecoderParams, Decoding, build
+from pipeline.encoders import Clip, ClipParams
+from pipeline.methods.base import Condition
+from pipeline.retrieval import build_index, nearest_others, project
+from pipeline.world.captions import describe
+from pipeline.world.scenes import generator, sample_scene
+
+WIDTH, CAPTIONS, QUERIES, NEIGHBOURS, IMAGES = 512, 50_000, 256, 5, 64
+
+
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """The fastest of some runs."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def unit(rows: int, seed: int) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def loop_neighbours(corpus: torch.Tensor, queries: range) -> np.ndarray:
+    """Knight's released way: one caption at a time, k times a full maximum."""
+    found = []
+    for row in queries:
+        similarity = corpus @ corpus[row]
+        similarity[row] = 0
+        near = []
+        for _ in range(NEIGHBOURS):
+            best = int(similarity.argmax().item())
+            near.append(best)
+            similarity[best] = 0
+        found.append(near)
+    return np.array(found)
+
+
+def loop_projection(images: torch.Tensor, corpus: torch.Tensor) -> torch.Tensor:
+    """DeCap's notebook: one image at a time over the whole support set, cast to float32 at every call."""
+    return torch.stack([torch.softmax(100 * (image @ corpus.float().T), dim=-1) @ corpus.float() for image in images])
+
+
+def uncached_greedy(decoder: Decoder, condition: Condition, tokens: int) -> list[list[int]]:
+    """One image at a time, the whole prefix run again for each token."""
+    rows = []
+    for vectors, mask in zip(condition.vectors, condition.mask, strict=True):
+        ids = [decoder.tokenizer.start]
+        for _ in range(tokens):
+            with torch.inference_mode():
+                ids.append(int(decoder.logits(Condition(vectors[None], mask[None]), torch.tensor([ids]))[0, -1].argmax()))
+            if ids[-1] == decoder.tokenizer.end:
+                break
+        rows.append(ids[1:])
+    return rows
+
+
+def main() -> None:
+    corpus = unit(CAPTIONS, 0)
+    index, rows = build_index(corpus.half().numpy()), range(QUERIES)
+    half = corpus.half()
+    agree = (nearest_others(index, half.numpy(), rows, NEIGHBOURS)[1] == loop_neighbours(half.float(), rows)).mean()
+    report("neighbours of captions", f"{agree:.2%} equal", lambda: nearest_others(index, half.numpy(), rows, NEIGHBOURS),
+           lambda: loop_neighbours(half.float(), rows))
+
+    images = unit(QUERIES, 1)
+    difference = (project(images, half, 0.01) - loop_projection(images, half)).abs().max()
+    report("projection onto the corpus", f"difference {difference:.1e}", lambda: project(images, half, 0.01),
+           lambda: loop_projection(images, half))
+
+    clip = Clip(paths.foundation("micro"), ClipParams(), torch.device("cpu"))
+    texts = [describe(sample_scene("scenes", rng), rng, 1)[0] for rng in (generator("scenes", "val", 5, i) for i in range(1024))]
+    tokens = clip.tokens(texts)
+    with torch.inference_mode():
+        padded = clip.model.encode_text(tokens).numpy()
+        report("text embedding", f"difference {np.abs(clip.encode_tokens(tokens) - padded).max():.1e}", lambda: clip.encode_tokens(tokens),
+               lambda: [clip.model.encode_text(tokens[i : i + 256]) for i in range(0, len(tokens), 256)])
+
+    torch.manual_seed(0)
+    decoder = build(DecoderParams(width=128, dropout=0.0), paths.foundation("micro"), 128, 1).eval()
+    condition = Condition.full(torch.randn(IMAGES, 1, 128))
+    report("greedy captions", "random weights, 20 tokens", lambda: decoder.generate(condition, Decoding(beams=1, max_new_tokens=20)),
+           lambda: uncached_greedy(decoder, condition, 20))
+
+
+def report(label: str, agreement: str, ours: Callable[[], object], theirs: Callable[[], object]) -> None:
+    fast, slow = seconds(ours), seconds(theirs)
+    print(f"{label:28} ours {fast:7.3f} s   public style {slow:7.3f} s   {slow / fast:6.1f} x   ({agreement})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

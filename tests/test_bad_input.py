@@ -1,0 +1,172 @@
+"""Bad input and full disks: one line that says what to do, exit code 1, and nothing lost that was done before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.files import digest_tree
+from tests.project import Project
+
+
+def raw_file(project: Project) -> Path:
+    return project.folder / "data/raw/scenes/dataset.json"
+
+
+def change_first_caption(text: str) -> Callable[[Project], None]:
+    def change(project: Project) -> None:
+        content = json.loads(raw_file(project).read_text())
+        content["images"][0]["sentences"][0]["raw"] = text
+        raw_file(project).write_text(json.dumps(content))
+    return change
+
+
+def no_sentences(project: Project) -> None:
+    raw_file(project).write_text('{"dataset": "scenes", "images": []}')
+
+
+def not_utf8(project: Project) -> None:
+    raw_file(project).write_bytes(raw_file(project).read_bytes().replace(b"dataset", b"datas\xff\xfe", 1))
+
+
+def duplicate_id(project: Project) -> None:
+    content = json.loads(raw_file(project).read_text())
+    content["images"][1]["sentences"][0]["sentid"] = content["images"][0]["sentences"][0]["sentid"]
+    raw_file(project).write_text(json.dumps(content))
+
+
+def leaves_its_folder(project: Project) -> None:
+    content = json.loads(raw_file(project).read_text())
+    content["images"][-1]["filename"] = "../../../../../../etc/passwd"
+    raw_file(project).write_text(json.dumps(content))
+
+
+def truncated_image(project: Project) -> None:
+    file = project.folder / "data/raw/scenes/images/test/00003.png"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def not_an_image(project: Project) -> None:
+    (project.folder / "data/raw/scenes/images/val/00001.png").write_text("not a picture")
+
+
+def no_weights(project: Project) -> None:
+    (project.folder / "data/foundation/micro/open_clip_model.safetensors").unlink()
+
+
+def foreign_weights(project: Project) -> None:
+    shutil.copy(project.folder / "data/foundation/judge/open_clip_model.safetensors", project.folder / "data/foundation/micro")
+
+
+def other_clip(project: Project) -> None:
+    shutil.rmtree(project.folder / "data/features/micro/text/scenes.zarr")
+    shutil.copytree(project.folder / "data/features/micro/text/album.zarr", project.folder / "data/features/micro/text/scenes.zarr")
+
+
+def edit(key: str, value: object) -> Callable[[Project], None]:
+    return lambda project: project.edit(key, value)
+
+
+@pytest.mark.parametrize(("damage", "stage", "arguments", "named"), [
+    (no_sentences, "extract", "scenes", "dataset.json"),
+    (change_first_caption("word " * 2000), "extract", "scenes", "dataset.json"),
+    (change_first_caption("a cat\0 on a mat"), "extract", "scenes", "dataset.json"),
+    (change_first_caption(" \u2028 "), "extract", "scenes", "dataset.json"),
+    (not_utf8, "extract", "scenes", "dataset.json"),
+    (duplicate_id, "extract", "scenes", "dataset.json"),
+    (leaves_its_folder, "extract", "scenes", "passwd"),
+    (truncated_image, "embed_images", "micro scenes", "00003.png"),
+    (not_an_image, "embed_images", "micro scenes", "00001.png"),
+    (no_weights, "embed_text", "micro scenes", "data/foundation/micro"),
+    (foreign_weights, "embed_text", "micro scenes", "data/foundation/micro"),
+    (other_clip, "train", "decap", "scenes"),
+    (edit("systems.text.knight.train.kk", 3), "train", "knight", "did you mean 'k'"),
+    (edit("systems.text.knight.train.k", "three"), "train", "knight", "'three'"),
+    (edit("systems.text.knight.train.k", 100), "train", "knight", "index.neighbours"),
+    (edit("systems.text.knight.method", "nite"), "train", "knight", "available"),
+    (edit("settings.in-domain.split", "exam"), "caption", "knight", "'exam'"),
+    (edit("recipes.small.steps", 0), "train", "knight", "steps"),
+    (edit("evaluation.judge", "micro"), "evaluate", "knight", "evaluation.judge"),
+])
+def test_bad_input_is_one_line_that_names_it(finished: Project, tmp_path: Path, damage: Callable[[Project], None], stage: str,
+                                             arguments: str, named: str) -> None:
+    project = finished.copy(tmp_path / "copy")
+    damage(project)
+    kept = digest_tree(project.folder / "data/models"), digest_tree(project.folder / "data/captions")
+    result = project.run("python", "-m", f"stages.{stage}", *arguments.split(), check=False)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, result.stderr
+    assert named in errors[0]
+    assert (digest_tree(project.folder / "data/models"), digest_tree(project.folder / "data/captions")) == kept
+
+
+def test_separators_inside_captions_move_nothing_and_are_counted(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    change_first_caption("a cat\u2028on a\r\nmat")(project)
+    project.run("python", "-m", "stages.extract", "scenes")
+    assert json.loads((project.folder / "data/corpus/scenes/report.json").read_text())["corpus"]["normalised"] == 1
+
+
+def test_skipped_captions_are_counted_and_listed(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    change_first_caption("a cat\0 on a mat")(project)
+    project.edit("extract.scenes.bad_captions", "skip")
+    project.run("python", "-m", "stages.extract", "scenes")
+    report = json.loads((project.folder / "data/corpus/scenes/report.json").read_text())
+    assert report["corpus"]["skipped"] == len(report["skipped"]) == 1
+    assert report["corpus"]["read"] == report["corpus"]["kept"] + 1
+
+
+FULL_DISK = """
+import builtins, errno, importlib, runpy, sys
+stage, target, calls, *arguments = sys.argv[1:]
+module, _, name = target.partition(":")
+owner = importlib.import_module(module)
+original, left = getattr(owner, name), [int(calls)]
+def full(*args, **kwargs):
+    left[0] -= 1
+    if left[0] < 0:
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+    return original(*args, **kwargs)
+setattr(owner, name, full)
+sys.argv = [stage, *arguments]
+runpy.run_module(stage, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("stage", "arguments", "artefact", "target", "calls"), [
+    ("world", "scenes", "raw/scenes", "pipeline.world.dataset:write_json", 0),
+    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "zarr.storage._local:_put", 3),
+    ("train", "knight", "models/knight", "torch:save", 1),
+    ("caption", "decap", "captions/decap", "pipeline.captioning:write_json", 1),
+    ("evaluate", "decap", "scores/decap", "pyarrow.parquet:write_table", 1),
+])
+def test_a_full_disk_is_one_line_and_the_older_artefact_stays(finished: Project, tmp_path: Path, stage: str, arguments: str,
+                                                              artefact: str, target: str, calls: int) -> None:
+    project = finished.copy(tmp_path / "copy")
+    before = digest_tree(project.folder / "data" / artefact)
+    result = project.run(sys.executable, "-c", FULL_DISK, f"stages.{stage}", target, str(calls), *arguments.split(), check=False)
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: the disk is full")
+    assert digest_tree(project.folder / "data" / artefact) == before
+    assert not list((project.folder / "data").rglob("*.partial"))
+    project.run("python", "-m", f"stages.{stage}", *arguments.split())
+    assert digest_tree(project.folder / "data" / artefact) == before
+
+
+def test_the_system_really_reports_a_full_disk_where_snapshots_are_written() -> None:
+    """The injected error is the one that /dev/full gives."""
+    import errno
+
+    import torch
+    with pytest.raises(OSError, match="No space left") as raised, Path("/dev/full").open("wb", buffering=0) as file:
+        torch.save({"weights": torch.zeros(100_000)}, file)
+    assert raised.value.errno == errno.ENOSPC
