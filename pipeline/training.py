@@ -80,11 +80,13 @@ def train(method: Method, decoder: Decoder, corpus: Corpus, captions: Sequence[S
     run = _Run(decoder, optimiser, scratch / "snapshot.pt")
     run.restore()
     per_epoch = len(train_rows) // recipe.batch
+    lengths = np.array([len(ids) for ids in captions])
     heldout = heldout_rows[:_HELDOUT_ROWS]
     running = []
     for step in track(range(run.step, recipe.steps), label, recipe.steps, "steps", done=run.step):
-        order = np.random.default_rng([seed, step // per_epoch]).permutation(train_rows)
-        rows = order[(step % per_epoch) * recipe.batch :][: recipe.batch]
+        if step == run.step or step % per_epoch == 0:
+            epoch = epoch_batches(train_rows, lengths, recipe.batch, seed, step // per_epoch)
+        rows = epoch[step % per_epoch]
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
         torch.manual_seed(seed * 1_000_003 + step)  # dropout
@@ -106,6 +108,18 @@ def train(method: Method, decoder: Decoder, corpus: Corpus, captions: Sequence[S
             running = []
     run.use_best()
     return run.log
+
+
+def epoch_batches(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """One epoch's batches: every row at most once, rows of like length together, in random order.
+
+    A batch is as long as its longest caption; sorting within random groups of 32 batches halves what is computed for padding.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(rows)[: len(rows) // batch * batch]
+    groups = [group[np.argsort(lengths[group], kind="stable")] for group in np.split(order, range(32 * batch, len(order), 32 * batch))]
+    batches = np.concatenate(groups).reshape(-1, batch)
+    return list(batches[rng.permutation(len(batches))])
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:

@@ -165,3 +165,18 @@ def test_captions_start_and_end_and_long_ones_are_cut_and_counted(make_decoder):
     assert rows == [[0, 2, 3, 1], [0, 4, 5, 6, 1], [0, 7, 8, 9, 1], [0, 1]]
     assert cut == 1
     assert pad(rows)[0].tolist() == [0, 2, 3, 1, IGNORE]
+
+
+def test_an_epoch_visits_each_caption_once_in_batches_of_like_length() -> None:
+    from pipeline.training import epoch_batches
+
+    lengths = np.random.default_rng(0).integers(5, 30, 1000)
+    batches = epoch_batches(np.arange(1000), lengths, 16, seed=3, epoch=1)
+    seen = np.concatenate(batches)
+    assert len(batches) == 62
+    assert len(set(seen.tolist())) == len(seen) == 62 * 16
+    spread = np.mean([np.ptp(lengths[rows]) for rows in batches])
+    assert spread < 0.3 * np.ptp(lengths)
+    firsts = [lengths[rows].mean() for rows in batches]
+    assert firsts != sorted(firsts), "short captions must not all come first"
+    assert not all((a == b).all() for a, b in zip(batches, epoch_batches(np.arange(1000), lengths, 16, seed=3, epoch=2), strict=True))
