@@ -39,10 +39,13 @@ class EvaluationParams(StrictParams):
 
 @dataclass(frozen=True)
 class Split:
-    """The references of a setting's images, and the judge's unit image features (N, D)."""
+    """The references of a test split, and what the judge sees of it: unit features of the images (N, D) and of all references,
+    padded (N, R, D) with their mask (N, R)."""
 
     references: dict[str, list[str]]
     images: NDArray[np.float32]
+    reference_features: NDArray[np.float32]
+    reference_mask: NDArray[np.bool_]
 
 
 def evaluate_system(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
@@ -51,13 +54,15 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
     if wanted.judge == system.clip:
         raise UserError(f"params.yaml: the judge {wanted.judge} is the CLIP that system {name} uses: name another in evaluation.judge")
     judge = load_clip(wanted.judge, params, device)
+    splits: dict[tuple[str, str], Split] = {}  # settings that share a test split share its references' features
     metrics: dict[str, float] = {}
     protocol: dict[str, Any] = {"tokenizer": captions.TOKENIZER, "judge": wanted.judge, "judge_digest": judge.digest,
                                 "judge_dtype": "float32 features, float16 image store", "judge_prompt": wanted.prompt,
                                 "java": java.version_text(), "settings": {}}
     with finished_folder(paths.scores(name)) as folder:
         for setting_name, setting in settings_of(system, params).items():
-            split = load_split(wanted.judge, judge, setting)
+            where = setting.test, setting.split
+            split = splits[where] = splits.get(where) or load_split(wanted, judge, setting)
             hypotheses = read_captions(name, setting_name)
             scores, per_image = score_setting(hypotheses, split, judge, wanted)
             metrics |= {f"{setting_name}.{metric}": round(value, 4) for metric, value in scores.items()}
@@ -91,32 +96,32 @@ def score_setting(hypotheses: dict[str, str], split: Split, judge: Clip,
     return result, per_image
 
 
-def load_split(judge_name: str, judge: Clip, setting: Setting) -> Split:
-    """References and judge features of a setting's split. Raises `UserError` when the artefacts do not belong together."""
+def load_split(params: EvaluationParams, judge: Clip, setting: Setting) -> Split:
+    """What a setting's test split holds. Raises `UserError` when the artefacts do not belong together."""
     table = read_table(paths.references_table(setting.test), ["image_id", "text", "split"])
     references: dict[str, list[str]] = {}
     for image_id, text, split in zip(table["image_id"], table["text"], table["split"], strict=True):
         if split == setting.split:
             references.setdefault(image_id, []).append(text)
-    store = read(paths.image_features(judge_name, setting.test)).require(judge.digest)
+    store = read(paths.image_features(params.judge, setting.test)).require(judge.digest)
     images = read_table(paths.images_table(setting.test), ["image_id", "split"])
     rows = {image_id: row for row, (image_id, split) in enumerate(zip(images["image_id"], images["split"], strict=True))
             if split == setting.split}
     if rows.keys() != references.keys():
         raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: run `dvc repro`")
-    return Split(references, store.features[[rows[image_id] for image_id in references]].astype(np.float32))
+    flat = _unit(judge.encode_texts([params.prompt + text for texts in references.values() for text in texts]))
+    ends = np.cumsum([len(texts) for texts in references.values()])
+    features, mask = clip.pad_references(np.split(flat, ends[:-1]))
+    return Split(references, _unit(store.features[[rows[image_id] for image_id in references]]), features, mask)
 
 
 def _judge(hypotheses: dict[str, str], split: Split, judge: Clip, prompt: str) -> dict[str, NDArray[np.float64]]:
     """CLIPScore and RefCLIPScore (in 0..2.5) and RefCompare (share, 0..1) per image."""
     caption_ND = _unit(judge.encode_texts([prompt + hypotheses[image_id] for image_id in split.references]))
-    flat = _unit(judge.encode_texts([prompt + text for texts in split.references.values() for text in texts]))
-    ends = np.cumsum([len(texts) for texts in split.references.values()])
-    references_NRD, mask_NR = clip.pad_references(np.split(flat, ends[:-1]))
-    images_ND = _unit(split.images)
-    clip_score = clip.clip_score(images_ND, caption_ND)
-    return {"CLIPScore": clip_score, "RefCLIPScore": clip.ref_clip_score(clip_score, caption_ND, references_NRD, mask_NR),
-            "RefCompare": clip.ref_compare(images_ND, caption_ND, references_NRD, mask_NR)}
+    clip_score = clip.clip_score(split.images, caption_ND)
+    references = split.reference_features, split.reference_mask
+    return {"CLIPScore": clip_score, "RefCLIPScore": clip.ref_clip_score(clip_score, caption_ND, *references),
+            "RefCompare": clip.ref_compare(split.images, caption_ND, *references)}
 
 
 def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:

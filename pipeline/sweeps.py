@@ -23,7 +23,7 @@ from pipeline.captioning import Captioner, split_features
 from pipeline.decoders import Decoder, Decoding
 from pipeline.device import choose_device
 from pipeline.encoders import load_clip
-from pipeline.evaluation import EvaluationParams, load_split, score_setting
+from pipeline.evaluation import EvaluationParams, Split, load_split, score_setting
 from pipeline.files import digest_of
 from pipeline.indexing import load_corpus
 from pipeline.metrics import bootstrap
@@ -71,6 +71,7 @@ def run_sweep(name: str) -> None:
     decoding = check(Decoding, params.get("captioning"), "captioning")
     judge = load_clip(judge_params.judge, params, device)
     decoders: dict[str, Decoder] = {}
+    splits: dict[tuple[str, str], Split] = {}
     for variant in _variants(sweep, params):
         missing = [setting for setting in sweep.settings if _key(variant, setting) not in rows]
         if not missing:
@@ -81,8 +82,9 @@ def run_sweep(name: str) -> None:
             setting = replace(check(Setting, pick(params, f"settings.{setting_name}"), f"settings.{setting_name}"), split=sweep.split)
             image_ids, features, clip_digest = split_features(variant.system.clip, setting)
             captions = captioner.caption(features, load_corpus(variant.system.clip, setting.support, device, clip_digest), variant.label)
-            scores, per_image = score_setting(dict(zip(image_ids, captions, strict=True)), load_split(judge_params.judge, judge, setting),
-                                              judge, judge_params)
+            where = setting.test, setting.split
+            split = splits[where] = splits.get(where) or load_split(judge_params, judge, setting)
+            scores, per_image = score_setting(dict(zip(image_ids, captions, strict=True)), split, judge, judge_params)
             key = _key(variant, setting_name)
             row = [*key, len(image_ids), *(f"{scores[column]:.4f}" for column in _COLUMNS[5:])]
             rows[key] = dict(zip(_COLUMNS, map(str, row), strict=True))
