@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
@@ -166,6 +167,7 @@ class Decoder(nn.Module):
 
     def save(self, folder: Path, mapper: str) -> None:
         """Write what `load` reads: safetensors and JSON only."""
+        transformers_logging.disable_progress_bar()
         self.lm.save_pretrained(folder / "lm")
         save_file({key: value.contiguous() for key, value in self.mapper.state_dict().items()}, folder / "mapper.safetensors")
         self.tokenizer.save(folder)

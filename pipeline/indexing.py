@@ -68,9 +68,10 @@ def load_corpus(clip_name: str, corpus: str, device: torch.device, clip_digest: 
 
 
 def _open(work: Work, rows: int, neighbours: int) -> zarr.Array:
-    if (work.output / NEIGHBOURS / "zarr.json").exists():
+    if work.done:
         return zarr.open_array(work.output / NEIGHBOURS, mode="r+")
     return zarr.create_array(
         work.output / NEIGHBOURS, shape=(rows, neighbours), dtype="int32", chunks=(min(SHARD_ROWS, max(rows, 1)), neighbours),
         fill_value=-1, serializer=BytesCodec(), compressors=[ZstdCodec(level=1), Crc32cCodec()], config={"write_empty_chunks": True},
+        overwrite=True,
     )

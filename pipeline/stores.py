@@ -62,7 +62,7 @@ def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
     encode(start, stop) gives the raw float32 features of these rows and how many of them were truncated.
     """
     rows = shape[0]
-    if not (work.output / "zarr.json").exists():
+    if not work.done:  # anew, even where a kill left half of it
         _create(work.output, shape)
     root = zarr.open_group(work.output, mode="r+", zarr_format=3)
     features, norms = _array(root, "features"), _array(root, "norms")

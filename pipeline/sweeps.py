@@ -23,6 +23,7 @@ from pipeline.captioning import Captioner, split_features
 from pipeline.decoders import Decoder, Decoding
 from pipeline.device import choose_device
 from pipeline.encoders import load_clip
+from pipeline.errors import UserError
 from pipeline.evaluation import EvaluationParams, Split, load_split, score_setting
 from pipeline.files import digest_of
 from pipeline.indexing import load_corpus
@@ -81,7 +82,8 @@ def run_sweep(name: str) -> None:
         for setting_name in missing:
             setting = replace(check(Setting, pick(params, f"settings.{setting_name}"), f"settings.{setting_name}"), split=sweep.split)
             image_ids, features, clip_digest = split_features(variant.system.clip, setting)
-            captions = captioner.caption(features, load_corpus(variant.system.clip, setting.support, device, clip_digest), variant.label)
+            captions = captioner.caption(features, load_corpus(variant.system.clip, setting.support, device, clip_digest),
+                                         " ".join(_key(variant, setting_name)))
             where = setting.test, setting.split
             split = splits[where] = splits.get(where) or load_split(judge_params, judge, setting)
             scores, per_image = score_setting(dict(zip(image_ids, captions, strict=True)), split, judge, judge_params)
@@ -186,7 +188,15 @@ def _compare(table: Path, sweep: SweepParams, rows: dict[tuple[str, str, str, st
                  for system in sweep.systems}
         for a, b in itertools.permutations(sweep.systems, 2):
             values = [float((means[a] - means[b]).mean()), *bootstrap.paired_interval(means[a], means[b], params.seed, params.samples),
-                      float(means[a].mean() / means[b].mean()),
-                      *bootstrap.ratio_interval(means[a], means[b], params.seed, params.samples)]
-            found.append(dict(zip(columns, [setting, a, b, *(f"{value:.4f}" for value in values)], strict=True)))
+                      *_ratio(means[a], means[b], params)]
+            found.append(dict(zip(columns, [setting, a, b, *("" if np.isnan(value) else f"{value:.4f}" for value in values)],
+                                  strict=True)))
     _write_csv(table.with_name(f"{table.stem}-comparisons.csv"), columns, found)
+
+
+def _ratio(a: np.ndarray, b: np.ndarray, params: EvaluationParams) -> tuple[float, float, float]:
+    """Ratio of the means with its interval; NaN where the denominator may be zero."""
+    try:
+        return float(a.mean() / b.mean()), *bootstrap.ratio_interval(a, b, params.seed, params.samples)
+    except UserError:
+        return (float("nan"),) * 3

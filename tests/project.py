@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +25,15 @@ _YAML = YAML(typ="safe", pure=True)
 def tiny_params() -> dict[str, Any]:
     """params.yaml as shipped, with sizes cut down and three systems left."""
     params = _YAML.load(ROOT / "params.yaml")
-    for dataset in params["world"].values():
-        dataset.update(corpus=60, unlabelled=2, val=4, test=12)
+    for section in (params["world"], params["extract"]):
+        del section["album"]
+    params["embed"]["text"]["corpora"] = params["embed"]["images"]["datasets"] = ["scenes"]
+    setting = {"test": "scenes", "support": "scenes"}
+    params["settings"] = {"in-domain": setting, "validation": {**setting, "split": "val"}}
+    params["world"]["scenes"].update(corpus=120, unlabelled=2, val=10, test=24)
     params["index"]["neighbours"] = 6
-    params["decoders"]["small"].update(layers=1, heads=2, width=32)
-    params["recipes"]["small"].update(steps=12, batch=16, warmup=2, evaluate_every=4)
+    params["decoders"]["small"].update(layers=1, heads=2, width=64)
+    params["recipes"]["small"].update(steps=40, batch=32, learning_rate=0.004, warmup=4, evaluate_every=10)
     params["systems"]["text"] = {name: params["systems"]["text"][name] for name in ("decap", "knight")}
     params["systems"]["untrained"] = {"raw": params["systems"]["untrained"]["raw"]}
     params["captioning"].update(beams=2, max_new_tokens=12)
@@ -94,6 +102,63 @@ class Project:
         assert not check or result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
         return result
 
+    def run_module(self, module: str, *arguments: str, before: Callable[[], None] = lambda: None) -> subprocess.CompletedProcess[str]:
+        """`python -m module arguments` in a fork of this process, which has the heavy imports behind it; `before` may patch the child."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            pid = os.fork()
+            if pid == 0:
+                _become(module, arguments, self.folder, out.fileno(), err.fileno(), before)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode())
+        return subprocess.CompletedProcess([module, *arguments], status, *texts)
+
     def stages_run(self, output: str) -> set[str]:
         """The stages that a `dvc repro` really ran, from what it printed."""
         return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
+
+
+def _become(module: str, arguments: tuple[str, ...], folder: Path, out: int, err: int, before: Callable[[], None]) -> None:
+    """Turn a forked child into the command, and end it without running what belongs to the test process."""
+    code = 1
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        os.chdir(folder)
+        os.environ["UNPAIRED_DEVICE"] = "cpu"
+        sys.argv = [module, *arguments]
+        before()
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def patched(target: str, calls: int, action: Callable[[], None]) -> Callable[[], None]:
+    """A patch for `run_module`: after `calls` calls of `module:name` (dots for attributes), each further one does `action` first."""
+    def apply() -> None:
+        module, _, path = target.partition(":")
+        owner = importlib.import_module(module)
+        *parents, name = path.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent)
+        original, left = getattr(owner, name), [calls]
+
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                action()
+            return original(*args, **kwargs)
+
+        setattr(owner, name, counting)
+
+    return apply

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.files import digest_tree
-from tests.project import Project
+from tests.project import Project, patched
 
 
 def raw_file(project: Project) -> Path:
@@ -64,8 +66,10 @@ def foreign_weights(project: Project) -> None:
 
 
 def other_clip(project: Project) -> None:
-    shutil.rmtree(project.folder / "data/features/micro/text/scenes.zarr")
-    shutil.copytree(project.folder / "data/features/micro/text/album.zarr", project.folder / "data/features/micro/text/scenes.zarr")
+    attributes = project.folder / "data/features/micro/text/scenes.zarr/zarr.json"
+    content = json.loads(attributes.read_text())
+    content["attributes"]["clip_digest"] = "0" * 64
+    attributes.write_text(json.dumps(content))
 
 
 def edit(key: str, value: object) -> Callable[[Project], None]:
@@ -98,7 +102,7 @@ def test_bad_input_is_one_line_that_names_it(finished: Project, tmp_path: Path, 
     project = finished.copy(tmp_path / "copy")
     damage(project)
     kept = digest_tree(project.folder / "data/models"), digest_tree(project.folder / "data/captions")
-    result = project.run("python", "-m", f"stages.{stage}", *arguments.split(), check=False)
+    result = project.run_module(f"stages.{stage}", *arguments.split())
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
@@ -110,7 +114,7 @@ def test_bad_input_is_one_line_that_names_it(finished: Project, tmp_path: Path, 
 def test_separators_inside_captions_move_nothing_and_are_counted(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
     change_first_caption("a cat\u2028on a\r\nmat")(project)
-    project.run("python", "-m", "stages.extract", "scenes")
+    assert project.run_module("stages.extract", "scenes").returncode == 0
     assert json.loads((project.folder / "data/corpus/scenes/report.json").read_text())["corpus"]["normalised"] == 1
 
 
@@ -118,27 +122,14 @@ def test_skipped_captions_are_counted_and_listed(finished: Project, tmp_path: Pa
     project = finished.copy(tmp_path / "copy")
     change_first_caption("a cat\0 on a mat")(project)
     project.edit("extract.scenes.bad_captions", "skip")
-    project.run("python", "-m", "stages.extract", "scenes")
+    assert project.run_module("stages.extract", "scenes").returncode == 0
     report = json.loads((project.folder / "data/corpus/scenes/report.json").read_text())
     assert report["corpus"]["skipped"] == len(report["skipped"]) == 1
     assert report["corpus"]["read"] == report["corpus"]["kept"] + 1
 
 
-FULL_DISK = """
-import builtins, errno, importlib, runpy, sys
-stage, target, calls, *arguments = sys.argv[1:]
-module, _, name = target.partition(":")
-owner = importlib.import_module(module)
-original, left = getattr(owner, name), [int(calls)]
-def full(*args, **kwargs):
-    left[0] -= 1
-    if left[0] < 0:
-        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
-    return original(*args, **kwargs)
-setattr(owner, name, full)
-sys.argv = [stage, *arguments]
-runpy.run_module(stage, run_name="__main__")
-"""
+def full() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
 
 
 @pytest.mark.parametrize(("stage", "arguments", "artefact", "target", "calls"), [
@@ -151,22 +142,20 @@ runpy.run_module(stage, run_name="__main__")
 def test_a_full_disk_is_one_line_and_the_older_artefact_stays(finished: Project, tmp_path: Path, stage: str, arguments: str,
                                                               artefact: str, target: str, calls: int) -> None:
     project = finished.copy(tmp_path / "copy")
+    assert project.run_module(f"stages.{stage}", *arguments.split()).returncode == 0
     before = digest_tree(project.folder / "data" / artefact)
-    result = project.run(sys.executable, "-c", FULL_DISK, f"stages.{stage}", target, str(calls), *arguments.split(), check=False)
+    result = project.run_module(f"stages.{stage}", *arguments.split(), before=patched(target, calls, full))
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: the disk is full")
     assert digest_tree(project.folder / "data" / artefact) == before
     assert not list((project.folder / "data").rglob("*.partial"))
-    project.run("python", "-m", f"stages.{stage}", *arguments.split())
+    assert project.run_module(f"stages.{stage}", *arguments.split()).returncode == 0
     assert digest_tree(project.folder / "data" / artefact) == before
 
 
 def test_the_system_really_reports_a_full_disk_where_snapshots_are_written() -> None:
     """The injected error is the one that /dev/full gives."""
-    import errno
-
-    import torch
     with pytest.raises(OSError, match="No space left") as raised, Path("/dev/full").open("wb", buffering=0) as file:
         torch.save({"weights": torch.zeros(100_000)}, file)
     assert raised.value.errno == errno.ENOSPC

@@ -26,7 +26,9 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def unpaired(project: Project, *arguments: str, check: bool = True):
-    return project.run("python", "-m", "pipeline.cli", *arguments, check=check)
+    result = project.run_module("pipeline.cli", *arguments)
+    assert not check or result.returncode == 0, result.stderr
+    return result
 
 
 def test_help_answers_at_once_because_torch_is_not_imported(finished: Project) -> None:
