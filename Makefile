@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup repro test lint sweeps clean
+.PHONY: setup repro test lint sweeps
 
 setup: $(VENV)/.installed
 
@@ -15,16 +15,16 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	touch $@
 
 repro: setup ## the whole pipeline on the embedded default, up to data/report/index.html
-	dvc repro
+	$(VENV)/bin/dvc repro
 
 test: setup lint ## style, types and every test
-	python -m pytest
+	$(VENV)/bin/python -m pytest
 
 lint: setup
-	ruff check .
-	mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
 
 sweeps: setup ## the tables over seeds and over Knight's k; finished rows are kept
-	unpaired sweep seeds
-	unpaired sweep knight-k
-	dvc repro report
+	$(VENV)/bin/unpaired sweep seeds
+	$(VENV)/bin/unpaired sweep knight-k
+	$(VENV)/bin/dvc repro report

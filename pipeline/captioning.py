@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline import decoders, paths
 from pipeline.decoders import Decoder, Decoding
 from pipeline.errors import UserError
-from pipeline.files import finished_folder, read_json, write_json
+from pipeline.files import digest_file, finished_folder, read_json, write_json
 from pipeline.indexing import load_corpus
 from pipeline.methods.base import Corpus, Method
 from pipeline.params import check
@@ -36,8 +36,11 @@ class Captioner:
         if not method.decodes:
             return Captioner(method, None, decoding, device)
         folder = model_folder(name, system)
-        if read_json(folder / "system.json")["clip_digest"] != clip_digest:
+        trained = read_json(folder / "system.json")
+        if trained["clip_digest"] != clip_digest:
             raise UserError(f"{folder} was trained with another CLIP than the image features were made with: run `dvc repro`")
+        if system.reads is None and (trained["method"], trained["train"]) != (system.method, system.train):
+            raise UserError(f"{folder} was trained with other parameters than params.yaml holds for {name}: run `dvc repro`")
         return Captioner(method, decoders.load(folder, device), decoding, device)
 
     def caption(self, images_BD: NDArray[np.floating[Any]], support: Corpus, label: str = "caption") -> list[str]:
@@ -69,10 +72,8 @@ def caption_settings(name: str, system: System, params: dict[str, Any], device: 
 
 def split_features(clip: str, setting: Setting) -> tuple[list[str], NDArray[np.float16], str]:
     """Ids and unit features of a setting's images, and the digest of the CLIP that made them."""
-    store = read(paths.image_features(clip, setting.test))
+    store = read(paths.image_features(clip, setting.test)).require(source_digest=digest_file(paths.images_table(setting.test)))
     table = read_table(paths.images_table(setting.test), ["image_id", "split"])
-    if len(table["split"]) != len(store.features):
-        raise UserError(f"{store.path} does not fit {paths.images_table(setting.test)}: run `dvc repro`")
     rows = [row for row, split in enumerate(table["split"]) if split == setting.split]
     if not rows:
         raise UserError(f"{paths.images_table(setting.test)} has no images in split {setting.split!r}: correct `settings` in params.yaml")

@@ -57,6 +57,10 @@ class Decoding(StrictParams):
     length_penalty: float = 1.0
     batch: int = 256
 
+    def __post_init__(self) -> None:
+        if min(self.beams, self.max_new_tokens, self.batch) < 1:
+            raise ValueError("beams, max_new_tokens and batch must be 1 or more")
+
 
 class CaptionTokenizer(Protocol):
     """Text to ids and back. `start` begins a caption, `end` ends it."""
@@ -94,6 +98,8 @@ class LanguageModelTokens:
 
     def __init__(self, source: str) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(source)
+        if self._tokenizer.eos_token_id is None:
+            raise ValueError("its tokenizer has no end-of-sequence token")
         self.end = int(self._tokenizer.eos_token_id)
         start = self._tokenizer.bos_token_id
         self.start, self.size = int(self.end if start is None else start), len(self._tokenizer)
@@ -180,7 +186,7 @@ def build(params: DecoderParams, clip_folder: Path, clip_width: int, prefix_leng
     """A new decoder. clip_folder: where CLIP's merges lie, if it has its own. Weights come from torch's global seed."""
     if params.pretrained:
         try:
-            lm: nn.Module = AutoModelForCausalLM.from_pretrained(params.pretrained)
+            lm: nn.Module = AutoModelForCausalLM.from_pretrained(params.pretrained, dtype=torch.float32)
             return Decoder(lm, LanguageModelTokens(params.pretrained), clip_width, params.mapper)
         except (OSError, ValueError) as error:
             raise UserError(f"language model {params.pretrained} cannot be loaded ({' '.join(str(error).split())[:200]}): "
@@ -202,7 +208,7 @@ def load(folder: Path, device: torch.device) -> Decoder:
     about = read_json(folder / "decoder.json")
     merges = folder / MERGES_FILE
     try:
-        lm = AutoModelForCausalLM.from_pretrained(folder / "lm", local_files_only=True)
+        lm = AutoModelForCausalLM.from_pretrained(folder / "lm", local_files_only=True, dtype=torch.float32)
         tokenizer: CaptionTokenizer = (ClipTokens(merges if merges.exists() else None) if about["tokens"] == "clip"
                                        else LanguageModelTokens(str(folder / "tokenizer")))
         decoder = Decoder(lm, tokenizer, about["clip_width"], about["mapper"])

@@ -5,33 +5,46 @@ from __future__ import annotations
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
-
 from pipeline import paths
-from pipeline.encoders import load_clip
 from pipeline.errors import UserError
-from pipeline.metrics import java
 from pipeline.params import load
-from pipeline.systems import find_system, make_method, model_folder
 
-_LIBRARIES = ("torch", "open_clip_torch", "transformers", "faiss-gpu", "faiss-cpu", "zarr", "dvc", "pycocoevalcap")
+_LIBRARIES = (("torch",), ("torchvision",), ("open_clip_torch",), ("transformers",), ("faiss-gpu", "faiss-cpu"), ("zarr",), ("pyarrow",),
+              ("dvc",), ("pycocoevalcap",))
 
 
 def examine() -> bool:
     """Print one line per finding; True if nothing that is needed is missing."""
     print(f"Python     {sys.version.split()[0]}")
-    for library in _LIBRARIES:
+    found = [_library(names) for names in _LIBRARIES]
+    if not all(found):
+        return False  # the rest needs them
+    return all([_device(), _java(), _weights(), _systems()])
+
+
+def _library(names: tuple[str, ...]) -> bool:
+    """One line on the first of these distributions that is installed."""
+    for name in names:
         try:
-            print(f"library    {library} {version(library)}")
+            print(f"library    {name} {version(name)}")
+            return True
         except PackageNotFoundError:
-            if not library.startswith("faiss"):
-                print(f"library    {library} MISSING: run `make setup`")
+            continue
+    print(f"library    {' or '.join(names)} MISSING: run `make setup`")
+    return False
+
+
+def _device() -> bool:
+    import torch
+
     cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: the CPU is used"
     print(f"CPU        {torch.get_num_threads()} threads\nCUDA       {cuda}")
-    return all([_java(), _weights(), _systems()])
+    return True
 
 
 def _java() -> bool:
+    from pipeline.metrics import java
+
     try:
         print(f"Java       {java.version_text()}")
         return True
@@ -41,6 +54,10 @@ def _java() -> bool:
 
 
 def _weights() -> bool:
+    import torch
+
+    from pipeline.encoders import load_clip
+
     good = True
     for name in load().get("clips") or {}:
         try:
@@ -55,6 +72,8 @@ def _weights() -> bool:
 
 def _systems() -> bool:
     """Systems that are not trained yet are told, but are no fault."""
+    from pipeline.systems import find_system, make_method, model_folder
+
     params = load()
     good = True
     for group in (params.get("systems") or {}).values():

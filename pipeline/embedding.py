@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.encoders import Clip
 from pipeline.errors import UserError
-from pipeline.files import digest_file, inside
+from pipeline.files import digest_file, file_inside
 from pipeline.resume import resumable
 from pipeline.stores import Origin, write_shards
 from pipeline.tables import read_table
@@ -29,17 +31,17 @@ def embed_text(clip_name: str, clip: Clip, corpus: str) -> None:
         return clip.encode_tokens(tokens), clip.count_truncated(part, tokens)
 
     target = paths.text_features(clip_name, corpus)
-    with resumable(target, origin=asdict(origin), batch=clip.params.batch) as work:
+    with resumable(target, origin=asdict(origin), batch=clip.params.batch, **_machine(clip)) as work:
         write_shards(work, (len(texts), clip.width), origin, f"embed {corpus} with {clip_name}", encode)
 
 
 def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
     """Write the image store of a data set: one row per row of its image table, in that order."""
     table, raw = paths.images_table(dataset), paths.raw(dataset)
-    files = [inside(raw, name) for name in read_table(table, ["path"])["path"]]
+    files = [file_inside(raw, name) for name in read_table(table, ["path"])["path"]]
     origin = _origin(clip_name, clip, table)
     target = paths.image_features(clip_name, dataset)
-    with resumable(target, origin=asdict(origin), batch=clip.params.batch, files=[_stamp(f) for f in files]) as work:
+    with resumable(target, origin=asdict(origin), batch=clip.params.batch, files=[_stamp(f) for f in files], **_machine(clip)) as work:
         write_shards(work, (len(files), clip.width), origin, f"embed images of {dataset} with {clip_name}",
                      lambda start, stop: (clip.encode_files(files[start:stop]), 0))
 
@@ -48,6 +50,11 @@ def _origin(clip_name: str, clip: Clip, table: Path) -> Origin:
     if not table.exists():
         raise UserError(f"{table} is missing: run `dvc repro`")
     return Origin(clip_name, clip.digest, clip.width, clip.preprocessing, digest_file(table))
+
+
+def _machine(clip: Clip) -> dict[str, Any]:
+    """What rounding depends on: shards of two devices are never mixed."""
+    return {"device": clip.device.type, "threads": torch.get_num_threads()}
 
 
 def _stamp(file: Path) -> tuple[str, int]:

@@ -39,6 +39,10 @@ class ClipParams(StrictParams):
 
     batch: int = 256
 
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError("batch must be 1 or more")
+
 
 class Clip:
     """A frozen CLIP. All features that it returns are float32 and not normalised."""
@@ -95,20 +99,27 @@ class Clip:
         """(B, D)."""
         return self.encode_tokens(self.tokens(texts))
 
+    def pixels(self, image: Image.Image) -> Tensor:
+        """(3, H, W) of an RGB image, as the image tower takes it; a photograph shrinks to a few hundred kilobytes."""
+        prepared: Tensor = self.preprocess(image)
+        return prepared
+
     @torch.inference_mode()
-    def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """(B, D) of RGB images."""
-        parts = []
-        for start in range(0, len(images), self.params.batch):
-            pixels = torch.stack([self.preprocess(image) for image in images[start : start + self.params.batch]])
-            parts.append(self.model.encode_image(pixels.to(self.device)).float().cpu())
+    def encode_pixels(self, pixels: Sequence[Tensor]) -> NDArray[np.float32]:
+        """(B, D) of prepared images."""
+        parts = [self.model.encode_image(torch.stack(list(pixels[start : start + self.params.batch])).to(self.device)).float().cpu()
+                 for start in range(0, len(pixels), self.params.batch)]
         return torch.cat(parts).numpy() if parts else np.empty((0, self.width), np.float32)
 
+    def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """(B, D) of RGB images."""
+        return self.encode_pixels([self.pixels(image) for image in images])
+
     def encode_files(self, paths: Sequence[Path]) -> NDArray[np.float32]:
-        """(B, D) of image files, a batch in memory at a time; decoding runs beside the encoder. Raises `UserError` on a broken file."""
+        """(B, D) of image files, a batch of prepared images in memory at a time. Raises `UserError` on a broken file."""
         batches = [paths[start : start + self.params.batch] for start in range(0, len(paths), self.params.batch)]
         with ThreadPoolExecutor(4) as pool:
-            parts = [self.encode_images(list(pool.map(open_image, batch))) for batch in batches]
+            parts = [self.encode_pixels(list(pool.map(lambda path: self.pixels(open_image(path)), batch))) for batch in batches]
         return np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
 
 
@@ -150,11 +161,16 @@ def _load(folder: Path) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Any
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(name, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(name, **tokenizer_options)
-        known, embedded = getattr(tokenizer, "vocab_size", None), text_tower(model).token_embedding.num_embeddings
+        tower = text_tower(model)
+        pooling = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
+        if pooling != "argmax" or getattr(tower, "attn_mask", None) is None or getattr(tower, "cls_emb", None) is not None:
+            raise ValueError(f"its text tower is not CLIP's causal one (pooling {pooling}): SigLIP, CoCa and Hugging Face towers fail")
+        known, embedded = getattr(tokenizer, "vocab_size", None), tower.token_embedding.num_embeddings
         if known is not None and known != embedded:
             raise ValueError(f"its tokenizer has {known} tokens, its text tower {embedded}: is {MERGES_FILE} missing?")
         return model, preprocess, tokenizer
-    except (RuntimeError, OSError, ValueError, TypeError, KeyError, AssertionError, EOFError, zlib.error, SafetensorError) as error:
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError, AssertionError, AttributeError, EOFError, zlib.error,
+            SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the weights in {folder} are missing, damaged or do not fit its open_clip_config.json ({reason}): "
                         "restore the folder with `git checkout`, or put weights there that belong to this model") from None

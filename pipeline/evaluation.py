@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.encoders import Clip, load_clip
 from pipeline.errors import UserError
-from pipeline.files import finished_folder, write_json
+from pipeline.files import digest_file, finished_folder, write_json
 from pipeline.metrics import bootstrap, captions, clip, java
 from pipeline.params import StrictParams, check
-from pipeline.stores import read
+from pipeline.stores import read, unit
 from pipeline.systems import Setting, System, settings_of
 from pipeline.tables import read_captions, read_table
 
@@ -35,6 +35,10 @@ class EvaluationParams(StrictParams):
     samples: int = 1000
     seed: int = 0
     prompt: str = clip.PROMPT
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError("samples must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -64,20 +68,21 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
             where = setting.test, setting.split
             split = splits[where] = splits.get(where) or load_split(wanted, judge, setting)
             hypotheses = read_captions(name, setting_name)
-            scores, per_image = score_setting(hypotheses, split, judge, wanted)
+            scores, per_image, empty = score_setting(hypotheses, split, judge, wanted)
             metrics |= {f"{setting_name}.{metric}": round(value, 4) for metric, value in scores.items()}
             pq.write_table(pa.table({"image_id": list(split.references), **per_image}), folder / f"{setting_name}.parquet")
             protocol["settings"][setting_name] = {
                 "dataset": setting.test, "split": setting.split, "support": setting.support, "images": len(split.references),
-                "references": sum(map(len, split.references.values())), "empty_captions": sum(not c.strip() for c in hypotheses.values()),
+                "references": sum(map(len, split.references.values())), "empty_captions": empty,
             }
         write_json(folder / "protocol.json", protocol)
         write_json(paths.metrics(name), metrics)
 
 
 def score_setting(hypotheses: dict[str, str], split: Split, judge: Clip,
-                  params: EvaluationParams) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
-    """Every metric of one setting, and the per-image scores behind them, (N,) each, in the order of the references.
+                  params: EvaluationParams) -> tuple[dict[str, float], dict[str, NDArray[np.float64]], int]:
+    """Every metric of one setting, the per-image scores behind them, (N,) each, in the order of the references, and the number of
+    captions without a word.
 
     Intervals (`CIDEr_low`, `CIDEr_high`) are 95 % bootstrap intervals over images, document frequencies fixed. `CIDEr_shuffled` gives
     the same captions to other images; `CIDEr_above_shuffled_low` is the lower end of the paired interval of the difference.
@@ -93,7 +98,7 @@ def score_setting(hypotheses: dict[str, str], split: Split, judge: Clip,
     result = {**scores.corpus, **{metric: float(values.mean()) for metric, values in judged.items()},
               "CIDEr_low": low, "CIDEr_high": high, "CIDEr_shuffled": float(shuffled.mean()),
               "CIDEr_above_shuffled_low": above_low, "CIDEr_above_shuffled_high": above_high}
-    return result, per_image
+    return result, per_image, scores.empty
 
 
 def load_split(params: EvaluationParams, judge: Clip, setting: Setting) -> Split:
@@ -103,28 +108,23 @@ def load_split(params: EvaluationParams, judge: Clip, setting: Setting) -> Split
     for image_id, text, split in zip(table["image_id"], table["text"], table["split"], strict=True):
         if split == setting.split:
             references.setdefault(image_id, []).append(text)
-    store = read(paths.image_features(params.judge, setting.test)).require(judge.digest)
+    store = read(paths.image_features(params.judge, setting.test)).require(judge.digest, digest_file(paths.images_table(setting.test)))
     images = read_table(paths.images_table(setting.test), ["image_id", "split"])
     rows = {image_id: row for row, (image_id, split) in enumerate(zip(images["image_id"], images["split"], strict=True))
             if split == setting.split}
     if rows.keys() != references.keys():
         raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: run `dvc repro`")
-    flat = _unit(judge.encode_texts([params.prompt + text for texts in references.values() for text in texts]))
+    flat = unit(judge.encode_texts([params.prompt + text for texts in references.values() for text in texts]))
     ends = np.cumsum([len(texts) for texts in references.values()])
     features, mask = clip.pad_references(np.split(flat, ends[:-1]))
-    return Split(references, _unit(store.features[[rows[image_id] for image_id in references]]), features, mask)
+    return Split(references, unit(store.features[[rows[image_id] for image_id in references]]), features, mask)
 
 
 def _judge(hypotheses: dict[str, str], split: Split, judge: Clip, prompt: str) -> dict[str, NDArray[np.float64]]:
     """CLIPScore and RefCLIPScore (in 0..2.5) and RefCompare (share, 0..1) per image."""
-    caption_ND = _unit(judge.encode_texts([prompt + hypotheses[image_id] for image_id in split.references]))
+    caption_ND = unit(judge.encode_texts([prompt + hypotheses[image_id] for image_id in split.references]))
     clip_score = clip.clip_score(split.images, caption_ND)
     references = split.reference_features, split.reference_mask
     return {"CLIPScore": clip_score, "RefCLIPScore": clip.ref_clip_score(clip_score, caption_ND, *references),
             "RefCompare": clip.ref_compare(split.images, caption_ND, *references)}
 
-
-def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
-    rows = rows.astype(np.float32)
-    result: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
-    return result

@@ -94,3 +94,11 @@ def inside(folder: Path, name: str) -> Path:
     if not path.is_relative_to(folder.resolve()):
         raise UserError(f"file name {name!r} leaves its folder {folder}: correct the record that holds it")
     return path
+
+
+def file_inside(folder: Path, name: str) -> Path:
+    """The file `name` below `folder`, as `inside`; the file itself may be a symbolic link, as DVC's caches make them."""
+    head, _, last = name.rpartition("/")
+    if last in ("", ".", ".."):
+        raise UserError(f"file name {name!r} names no file in {folder}: correct the record that holds it")
+    return inside(folder, head) / last

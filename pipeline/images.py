@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -25,7 +27,9 @@ def open_image(path: Path) -> Image.Image:
             image = ImageOps.exif_transpose(file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    # Pillow's readers let the errors of what they call through
+    except (OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, struct.error, zlib.error,
+            Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable picture ({' '.join(str(error).split())})") from None
     return _cut_strip(_to_rgb(image))
 

@@ -15,6 +15,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.files import digest_file
 from pipeline.methods.base import Corpus
 from pipeline.params import StrictParams
 from pipeline.progress import track
@@ -33,6 +34,10 @@ class IndexParams(StrictParams):
 
     neighbours: int = 20
 
+    def __post_init__(self) -> None:
+        if self.neighbours < 1:
+            raise ValueError("neighbours must be 1 or more")
+
 
 def index_corpus(clip_name: str, corpus: str, params: IndexParams) -> None:
     """Write the index of a corpus in one CLIP space. Raises `UserError` for a corpus of too few captions."""
@@ -44,7 +49,7 @@ def index_corpus(clip_name: str, corpus: str, params: IndexParams) -> None:
         faiss.write_index(index, str(work.output / INDEX_FILE))
         array = _open(work, rows, params.neighbours)
         starts = [start for start in range(0, rows, SHARD_ROWS) if str(start) not in work.done]
-        finished = len(work.done) * SHARD_ROWS
+        finished = min(len(work.done) * SHARD_ROWS, rows)
         for start in track(starts, f"neighbours of {corpus}", rows, "captions", done=finished, size=SHARD_ROWS):
             stop = min(start + SHARD_ROWS, rows)
             array[start:stop] = nearest_others(index, store.features, range(start, stop), params.neighbours)[1]
@@ -55,13 +60,13 @@ def index_corpus(clip_name: str, corpus: str, params: IndexParams) -> None:
 def load_corpus(clip_name: str, corpus: str, device: torch.device, clip_digest: str | None = None) -> Corpus:
     """Sentences, features and neighbours of a corpus. Raises `UserError` if they do not belong together or to the CLIP given."""
     folder = paths.index(clip_name, corpus)
-    store = read(paths.text_features(clip_name, corpus)).require(clip_digest)
+    store = read(paths.text_features(clip_name, corpus)).require(clip_digest, digest_file(paths.corpus_table(corpus)))
     texts = read_table(paths.corpus_table(corpus), ["text"])["text"]
     if not (folder / NEIGHBOURS / "zarr.json").exists():
         raise UserError(f"{folder} is missing: run `dvc repro`")
     neighbours = zarr.open_array(folder / NEIGHBOURS, mode="r")
     made_from = (neighbours.attrs.get("source_digest"), neighbours.attrs.get("clip_digest"))
-    if made_from != (store.origin.source_digest, store.origin.clip_digest) or len(texts) != len(store.features):
+    if made_from != (store.origin.source_digest, store.origin.clip_digest):
         raise UserError(f"{folder} was made from another corpus or CLIP than {store.path}: run `dvc repro`")
     return Corpus(texts, torch.from_numpy(store.features).to(device), torch.from_numpy(store.norms).to(device),
                   torch.from_numpy(np.asarray(neighbours[...])).to(device), read_index(folder / INDEX_FILE))

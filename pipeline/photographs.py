@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.indexing import load_corpus
 from pipeline.methods.base import Corpus
 from pipeline.params import load
 from pipeline.retrieval import search
+from pipeline.stores import unit
 from pipeline.systems import find_system
 
 _NEAREST = 5
@@ -40,13 +42,13 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
         opened = []
         for file in batch:
             try:
-                opened.append((file, open_image(file)))
+                opened.append((file, clip.pixels(open_image(file))))
             except UserError as error:
                 whole = False
                 print(f"error: {error}", file=sys.stderr)
         if not opened:
             continue
-        features = _unit(clip.encode_images([image for _, image in opened]))
+        features = unit(clip.encode_pixels([pixels for _, pixels in opened]))
         captions = captioner.caption(features, corpus, "caption")
         reasons = _explain(features, captions, clip, corpus) if explain else [{}] * len(captions)
         for (file, _), caption, reason in zip(opened, captions, reasons, strict=True):
@@ -70,7 +72,7 @@ def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
 def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Corpus) -> list[dict[str, Any]]:
     """Nearest distinct corpus captions with their similarity, and the caption's own similarity to the picture."""
     similarity, rows = search(corpus.index, features, 10 * _NEAREST)
-    own = (features * _unit(clip.encode_texts(captions))).sum(1)
+    own = (features * unit(clip.encode_texts(captions))).sum(1)
     reasons = []
     for values, ids, value in zip(similarity.tolist(), rows.tolist(), own.tolist(), strict=True):
         nearest: dict[str, float] = {}
@@ -82,10 +84,11 @@ def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Corp
 
 
 def _print(file: Path, caption: str, reason: dict[str, Any], as_json: bool) -> None:
+    name = os.fsencode(file).decode(errors="replace")
     if as_json:
-        print(json.dumps({"image": str(file), "caption": caption, **reason}, ensure_ascii=False), flush=True)
+        print(json.dumps({"image": name, "caption": caption, **reason}, ensure_ascii=False), flush=True)
         return
-    print(f"{file}: {caption}", flush=True)
+    print(f"{name}: {caption}", flush=True)
     if reason:
         print(f"  CLIP similarity of this caption: {reason['clip_similarity']:.3f}")
         for near in reason["nearest"]:
@@ -104,6 +107,3 @@ def _batches(files: list[Path], size: int) -> Iterator[list[Path]]:
     for start in range(0, len(files), size):
         yield files[start : start + size]
 
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -55,6 +55,13 @@ class FeatureStore:
         return self
 
 
+def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Rows divided by their lengths, in float32 (float16 lengths lose digits); a row of zeros stays one."""
+    rows = rows.astype(np.float32)
+    result: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    return result
+
+
 def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
                  encode: Callable[[int, int], tuple[NDArray[np.float32], int]]) -> None:
     """Fill a store of `shape` in `work.output`, skipping the shards in the ledger.

@@ -1,7 +1,8 @@
 """Variations of systems: trained, captioned and scored in one go, a row of a CSV file each.
 
 A sweep leaves no models behind, only `data/sweeps/<name>.csv`, the per-image CIDEr beside it, and paired comparisons between systems.
-Rows that are already there are not computed again, so an interrupted sweep goes on where it was.
+A row that is already there is not computed again as long as its fingerprint still fits (parameters, corpus, CLIP, judge), so an
+interrupted sweep goes on where it was, and rows of older parameters go.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import itertools
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ from pipeline.files import digest_of
 from pipeline.indexing import load_corpus
 from pipeline.metrics import bootstrap
 from pipeline.params import StrictParams, check, load, pick
+from pipeline.stores import read
 from pipeline.systems import Setting, System, find_system, make_method
 from pipeline.training import Plan, fit
 
-_COLUMNS = ["system", "variant", "seed", "setting", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CLIPScore"]
+_COLUMNS = ["system", "variant", "seed", "setting", "split", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CLIPScore",
+            "fingerprint"]
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,18 @@ def run_sweep(name: str) -> None:
     params = load()
     sweep = check(SweepParams, pick(params, f"sweeps.{name}"), f"sweeps.{name}")
     table = paths.SWEEPS / f"{name}.csv"
-    rows = _read(table)
-    cider = _read_cider(table)
     device = choose_device()
     judge_params = check(EvaluationParams, params.get("evaluation"), "evaluation")
     decoding = check(Decoding, params.get("captioning"), "captioning")
     judge = load_clip(judge_params.judge, params, device)
     decoders: dict[str, Decoder] = {}
     splits: dict[tuple[str, str], Split] = {}
-    for variant in _variants(sweep, params):
+    variants = _variants(sweep, params)
+    wanted = {_key(variant, setting): _fingerprint(variant, setting, sweep, params, judge.digest)
+              for variant in variants for setting in sweep.settings}
+    cider = _read_cider(table)
+    rows = {key: row for key, row in _read(table).items() if wanted.get(key) == row["fingerprint"] and "|".join(key) in cider}
+    for variant in variants:
         missing = [setting for setting in sweep.settings if _key(variant, setting) not in rows]
         if not missing:
             continue
@@ -86,9 +92,9 @@ def run_sweep(name: str) -> None:
                                          " ".join(_key(variant, setting_name)))
             where = setting.test, setting.split
             split = splits[where] = splits.get(where) or load_split(judge_params, judge, setting)
-            scores, per_image = score_setting(dict(zip(image_ids, captions, strict=True)), split, judge, judge_params)
+            scores, per_image, _ = score_setting(dict(zip(image_ids, captions, strict=True)), split, judge, judge_params)
             key = _key(variant, setting_name)
-            row = [*key, len(image_ids), *(f"{scores[column]:.4f}" for column in _COLUMNS[5:])]
+            row = [*key, sweep.split, len(image_ids), *(f"{scores[column]:.4f}" for column in _COLUMNS[6:-1]), wanted[key]]
             rows[key] = dict(zip(_COLUMNS, map(str, row), strict=True))
             cider["|".join(key)] = per_image["CIDEr"].astype(np.float32)
             _write(table, rows, cider)
@@ -141,6 +147,15 @@ def _decoder(variant: Variant, cache: dict[str, Decoder], device: torch.device) 
     return cache[key]
 
 
+def _fingerprint(variant: Variant, setting: str, sweep: SweepParams, params: dict[str, Any], judge_digest: str) -> str:
+    """What a row depends on: the system and the one it reads, how it is trained, captioned and scored, and on which features."""
+    plan, system = variant.plan, variant.system
+    stores = [asdict(read(paths.text_features(system.clip, system.corpus)).origin)]
+    return digest_of([asdict(system), asdict(plan.system) if plan else None, asdict(plan.decoder) if plan else None,
+                      asdict(plan.recipe) if plan else None, params["settings"][setting], sweep.split, params.get("captioning"),
+                      params.get("evaluation"), judge_digest, stores])[:16]
+
+
 def _key(variant: Variant, setting: str) -> tuple[str, str, str, str]:
     return variant.system_name, variant.label, str(variant.system.seed), setting
 
@@ -162,6 +177,7 @@ def _read_cider(table: Path) -> dict[str, Any]:
 
 def _write(table: Path, rows: dict[tuple[str, str, str, str], dict[str, str]], cider: dict[str, Any]) -> None:
     """Scores per image first: a row of the table that exists is complete."""
+    cider = {"|".join(key): cider["|".join(key)] for key in rows}
     table.parent.mkdir(parents=True, exist_ok=True)
     partial = table.with_suffix(".partial")
     pq.write_table(pa.table({"key": list(cider), "CIDEr": [values.tolist() for values in cider.values()]}), partial)

@@ -53,6 +53,8 @@ class Recipe(StrictParams):
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.evaluate_every) < 1:
             raise ValueError("steps, batch and evaluate_every must be 1 or more")
+        if self.warmup < 0 or self.learning_rate <= 0:
+            raise ValueError("warmup must be 0 or more and learning_rate above 0")
 
 
 def encode_captions(decoder: Decoder, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], int]:
@@ -148,7 +150,7 @@ class _Run:
         print(f"resumed from step {self.step}", file=sys.stderr, flush=True)
 
     def snapshot(self, step: int, entry: dict[str, Any]) -> None:
-        if math.isnan(entry["heldout_loss"]):
+        if not (math.isfinite(entry["heldout_loss"]) and math.isfinite(entry["train_loss"])):
             raise UserError(f"training diverged before step {step} (the loss is not a number): lower the recipe's learning_rate")
         if not self.log or entry["heldout_loss"] < min(past["heldout_loss"] for past in self.log):
             self.best = {key: value.detach().cpu().clone() for key, value in self.decoder.state_dict().items()}

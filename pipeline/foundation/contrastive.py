@@ -22,10 +22,12 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
 from pipeline.encoders import text_features
-from pipeline.files import finished_folder, locked, write_json
+from pipeline.errors import UserError
+from pipeline.files import digest_of, finished_folder, locked, write_json
 from pipeline.foundation.pool import CAPTIONS_PER_SCENE, Pool, draw_pool
 from pipeline.paths import MERGES_FILE
 from pipeline.progress import track
+from pipeline.training import schedule
 from pipeline.world.scenes import IMAGE_SIZE
 
 _MEAN_STD = (0.5, 0.5, 0.5)
@@ -139,6 +141,8 @@ def _optimise(model: Any, recipe: Recipe, pool: Pool, tokens: Tensor, snapshot: 
     start, losses, running = 0, [], []
     if snapshot.exists():
         state = torch.load(snapshot, weights_only=True)
+        if state.get("recipe") != digest_of(asdict(recipe)):
+            raise UserError(f"{snapshot} belongs to another recipe: delete its folder, or rebuild elsewhere with --out")
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         start, losses = state["step"], state["losses"]
@@ -152,7 +156,7 @@ def _optimise(model: Any, recipe: Recipe, pool: Pool, tokens: Tensor, snapshot: 
         images = torch.from_numpy(pool.images[rows]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
         texts = tokens[torch.from_numpy(rows), which]
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, recipe)
+            group["lr"] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             image_features = model.encode_image(images)
             text = text_features(model, texts)
@@ -170,13 +174,9 @@ def _optimise(model: Any, recipe: Recipe, pool: Pool, tokens: Tensor, snapshot: 
             running = []
             print(f"step {step + 1}: loss {losses[-1]}, logit scale {model.logit_scale.exp().item():.1f}", flush=True)
             partial = snapshot.with_suffix(".partial")
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1, "losses": losses}, partial)
+            with partial.open("wb") as file:
+                torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1, "losses": losses,
+                            "recipe": digest_of(asdict(recipe))}, file)
             partial.replace(snapshot)
     return losses
 
-
-def _schedule(step: int, recipe: Recipe) -> float:
-    if step < recipe.warmup:
-        return (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
-    return 0.5 * (1 + math.cos(math.pi * done))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from pipeline.files import digest_file, read_json, write_json
 from pipeline.foundation.contrastive import RECIPES, train
 from pipeline.foundation.pool import draw_pool
 from pipeline.params import suggest
+from pipeline.stores import unit
 from pipeline.world.scenes import STYLES
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -48,15 +48,15 @@ def complete_provenance(folder: Path) -> None:
 def measure(clip: Clip) -> dict[str, dict[str, float]]:
     """Per style, on 1,000 held-out scenes: recall at 1, 5, 10 both ways (first caption), mean cosines, gap and modality probe.
 
-    paired: image and its caption. paraphrases: two captions of one image. centroids: distance between the modalities' means.
-    probe: accuracy on one half of a linear classifier of the modality fitted on the other half.
+    paired_cosine: image and its caption. paraphrase_cosine: two captions of one image. centroid_distance: between the modalities'
+    means. modality_probe: accuracy on one half of a linear classifier of the modality fitted on the other half.
     """
     pool = draw_pool("test", _SEED, _SCENES * len(STYLES))
     figures = {}
     for number, style in enumerate(STYLES):
         captions = pool.captions[number :: len(STYLES)]
-        images = _unit(clip.encode_images([Image.fromarray(image) for image in pool.images[number :: len(STYLES)]]))
-        first, second = (_unit(clip.encode_texts([five[i] for five in captions])) for i in (0, 1))
+        images = unit(clip.encode_images([Image.fromarray(image) for image in pool.images[number :: len(STYLES)]]))
+        first, second = (unit(clip.encode_texts([five[i] for five in captions])) for i in (0, 1))
         similarity = first @ images.T
         figures[style] = {
             **_recalls("text_to_image", similarity), **_recalls("image_to_text", similarity.T),
@@ -84,6 +84,3 @@ def _probe(texts: np.ndarray, images: np.ndarray) -> float:
     held_out, truth = rows(1)
     return float((np.sign(held_out @ weights) == truth).mean())
 
-
-def _unit(rows: Any) -> np.ndarray:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))

@@ -20,6 +20,10 @@ class CapDecParams(MethodParams):
 
     noise_variance: float = 0.016
 
+    def __post_init__(self) -> None:
+        if self.noise_variance < 0:
+            raise ValueError("noise_variance must be 0 or more")
+
 
 class CapDec(Method):
     paper = "CapDec: Text-Only Training for Image Captioning using Noise-Injected CLIP (Nukrai et al., EMNLP 2022)"

@@ -18,6 +18,10 @@ class DeCapCaptionParams(MethodParams):
 
     temperature: float = 0.01
 
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError("temperature must be above 0")
+
 
 class DeCap(Method):
     paper = "DeCap: Decoding CLIP Latents for Zero-Shot Captioning via Text-Only Training (Li et al., ICLR 2023)"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pipeline import paths
-from pipeline.files import inside
+from pipeline.files import file_inside
 from pipeline.images import open_image
 from pipeline.report.data import Result, SettingResults
 
@@ -59,7 +59,7 @@ def extremes(setting: SettingResults, result: Result) -> tuple[list[Picture], li
 
 def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
     raw = paths.raw(setting.setting.test)
-    image = open_image(inside(raw, setting.files[image_id]))
+    image = open_image(file_inside(raw, setting.files[image_id]))
     tiny = max(image.size) <= _TINY
     image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
     captions = tuple(Caption(r.system.name, r.captions[image_id], r.cider[image_id]) for r in results)

@@ -32,6 +32,8 @@ class WorldParams(StrictParams):
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ValueError(f"style must be one of {', '.join(STYLES)}")
+        if min(self.seed, self.corpus, self.unlabelled, self.val, self.test) < 0:
+            raise ValueError("seed and numbers of scenes must be 0 or more")
 
 
 def write_dataset(name: str, params: WorldParams) -> None:
