@@ -1,4 +1,4 @@
-"""Knight: k-nearest-neighbour cross-modality mapping (Wang et al., IJCAI 2023), for images.
+"""Knight: k-nearest-neighbour cross-modality mapping, for images ("From Association to Generation", Wang et al., IJCAI 2023).
 
 Training and inference both see captions only: the k corpus captions nearest to the training caption, or to the image.
 """
@@ -34,7 +34,7 @@ class KnightParams(MethodParams):
 
 
 class Knight(Method):
-    paper = "Knight: Association and Generation via k-nearest-neighbour cross-modality mapping (Wang et al., IJCAI 2023)"
+    paper = "Knight: From Association to Generation: Text-only Captioning by Unsupervised Cross-modal Mapping (Wang et al., IJCAI 2023)"
     supervision = "text"
     TrainParams = KnightParams
 
@@ -53,7 +53,7 @@ class Knight(Method):
         return Condition.full(vectors_BKD + noise_BKD.to(vectors_BKD.device))
 
     def inference_condition(self, images_BD: Tensor, support: Corpus) -> Condition:
-        """Features of the k captions nearest to the image, most similar first: (B, k, D). Paper: section 3.3, Eq. 6."""
+        """Features of the k captions nearest to the image, most similar first: (B, k, D). Paper: section 3.2, Eq. 6."""
         if self.train.k == 0:
             return Condition.full(images_BD[:, None])
         _, near_BK = search(support.index, images_BD.cpu().numpy(), self.train.k)
