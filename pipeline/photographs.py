@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers.utils import logging as transformers_logging
 
 from pipeline import paths
 from pipeline.captioning import Captioner
@@ -30,6 +31,7 @@ _NEAREST = 5
 
 def caption_files(images: Sequence[Path], system_name: str, support: str | None, as_json: bool, explain: bool) -> bool:
     """Print one caption per picture as soon as its batch is done; True if every picture could be read."""
+    transformers_logging.disable_progress_bar()  # of loading weights: what follows is quick
     params = load()
     system = find_system(system_name, params)
     files, whole = _expand(images)
