@@ -1,0 +1,63 @@
+"""Rebuilding the shipped CLIPs: a run that was interrupted ends in the weights of one that was not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.encoders import Clip, ClipParams
+from pipeline.errors import UserError
+from pipeline.files import digest_file, read_json
+from pipeline.foundation import contrastive
+from pipeline.foundation.contrastive import Recipe, train
+
+TINY = Recipe(
+    name="tiny", vision_cfg={"image_size": 64, "patch_size": 16, "width": 16, "layers": 1, "head_width": 8},
+    text_cfg={"context_length": 40, "width": 16, "heads": 2, "layers": 1}, embed_dim=8, seed=0, scenes=48, steps=6, batch=16, warmup=2,
+    merges=40,
+)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    original = contrastive.schedule
+
+    def schedule(now: int, *arguments: int) -> float:
+        if now == step:
+            raise Interrupted
+        return original(now, *arguments)
+
+    monkeypatch.setattr(contrastive, "schedule", schedule)
+
+
+def test_an_interrupted_training_resumes_to_the_same_weights_and_leaves_no_scratch(tmp_path: Path, monkeypatch) -> None:
+    train(TINY, tmp_path / "whole", snapshot_every=2)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5)
+        with pytest.raises(Interrupted):
+            train(TINY, tmp_path / "resumed", snapshot_every=2)
+    assert not (tmp_path / "resumed").exists()
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)  # never reached: the run goes on from step 4
+        train(TINY, tmp_path / "resumed", snapshot_every=2)
+    weights = "open_clip_model.safetensors"
+    assert digest_file(tmp_path / "whole" / weights) == digest_file(tmp_path / "resumed" / weights)
+    assert len(read_json(tmp_path / "resumed" / "provenance.json")["losses"]) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["resumed", "whole"]
+    assert Clip(tmp_path / "whole", ClipParams(), torch.device("cpu")).width == 8
+
+
+def test_a_snapshot_of_another_recipe_is_not_resumed(tmp_path: Path, monkeypatch) -> None:
+    import dataclasses
+
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5)
+        with pytest.raises(Interrupted):
+            train(TINY, tmp_path / "model", snapshot_every=2)
+    with pytest.raises(UserError, match="another recipe"):
+        train(dataclasses.replace(TINY, learning_rate=1e-4), tmp_path / "model", snapshot_every=2)
