@@ -28,7 +28,8 @@ def caption(
     system: Annotated[str, typer.Option(help="A system of params.yaml that `dvc repro` has trained.")] = "knight",
     support: Annotated[str | None, typer.Option(help="Data set whose sentences are looked up (default: the system's corpus).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    explain: Annotated[bool, typer.Option(help="Show the nearest corpus captions and the caption's CLIP similarity.")] = False,
+    explain: Annotated[bool, typer.Option(help="Show the nearest corpus captions, the caption's CLIP similarity, and the objects that the "
+                                               "system was told of.")] = False,
 ) -> None:
     """Caption pictures. A broken one is named and the rest captioned; the exit code is then 1."""
     from pipeline.photographs import caption_files
@@ -58,7 +59,7 @@ def doctor() -> None:
 
 @app.command()
 def foundation(
-    model: Annotated[str, typer.Argument(help="micro or judge.")],
+    model: Annotated[str, typer.Argument(help="micro, judge, detector or diffusion.")],
     out: Annotated[Path, typer.Option(help="Folder for the rebuilt model; the shipped one is left alone.")] = Path("rebuilt"),
 ) -> None:
     """Rebuild a shipped model from its recipe, and compare it with the shipped one. Resumes where it was interrupted."""

@@ -31,6 +31,12 @@ def digest_tree(folder: Path) -> str:
     return total.hexdigest()
 
 
+def digest_model(folder: Path) -> str:
+    """SHA-256 of what decides a model's answers: every file below `folder` but for `provenance.json` and sample pictures, in hex."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "provenance.json" and not p.name.startswith("pictures"))
+    return digest_of([(path.relative_to(folder).as_posix(), digest_file(path)) for path in files])
+
+
 def digest_of(value: Any) -> str:
     """SHA-256 of a value's canonical JSON, in hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -2,50 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.progress import track
-from pipeline.world.captions import describe
-from pipeline.world.scenes import STYLES, generator, render, sample_scene
+from pipeline.world.captions import describe_naming
+from pipeline.world.scenes import STYLES, Thing, generator, render, sample_scene
+from pipeline.world.sprites import CLASSES, COLOURS
 
 CAPTIONS_PER_SCENE = 5
 _BLOCK = 500
+_COLOUR_NAMES = tuple(COLOURS)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """images: (N, 64, 64, 3) uint8. captions: N lists of five. styles: (N,) index into `STYLES`."""
+    """images: (N, 64, 64, 3) uint8. captions: N lists of five. named: the classes that each caption names. styles: (N,) index into
+    `STYLES`. things: N tuples. backgrounds: N names."""
 
     images: NDArray[np.uint8]
     captions: list[list[str]]
+    named: list[list[tuple[str, ...]]]
     styles: NDArray[np.int64]
+    things: list[tuple[Thing, ...]]
+    backgrounds: list[str]
+
+    def pixels(self, rows: NDArray[np.int64]) -> Tensor:
+        """(B, 3, 64, 64) float32 from -1 to 1."""
+        return torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
-def draw_block(pool: str, seed: int, start: int, stop: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
+Block = tuple[NDArray[np.uint8], list[list[str]], list[list[tuple[str, ...]]], list[tuple[Thing, ...]], list[str]]
+
+
+def draw_block(pool: str, seed: int, start: int, stop: int, styles: Sequence[str] = STYLES) -> Block:
     """Scenes `start` to `stop` of a pool, the styles taking turns."""
-    images, captions = [], []
+    images, captions, named, things, backgrounds = [], [], [], [], []
     for index in range(start, stop):
-        style = STYLES[index % len(STYLES)]
+        style = styles[index % len(styles)]
         rng = generator(style, pool, seed, index)
         scene = sample_scene(style, rng)
         images.append(np.asarray(render(scene)))
-        captions.append(describe(scene, rng, CAPTIONS_PER_SCENE))
-    return np.stack(images), captions
+        described = describe_naming(scene, rng, CAPTIONS_PER_SCENE)
+        captions.append([text for text, _ in described])
+        named.append([names for _, names in described])
+        things.append(scene.things)
+        backgrounds.append(scene.background)
+    return np.stack(images), captions, named, things, backgrounds
 
 
-def draw_pool(pool: str, seed: int, count: int, workers: int = 2) -> Pool:
-    """`count` scenes, half of each style; the result does not depend on `workers`."""
+def draw_pool(pool: str, seed: int, count: int, workers: int = 2, styles: Sequence[str] = STYLES) -> Pool:
+    """`count` scenes, the styles taking turns; the result does not depend on `workers`."""
     starts = range(0, count, _BLOCK)
     stops = [min(start + _BLOCK, count) for start in starts]
-    images, captions = [], []
+    images, captions, named, things, backgrounds = [], [], [], [], []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        blocks = executor.map(draw_block, [pool] * len(stops), [seed] * len(stops), starts, stops)
-        for block_images, block_captions in track(blocks, f"draw {pool}", count, "scenes", size=_BLOCK):
-            images.append(block_images)
-            captions.extend(block_captions)
-    return Pool(np.concatenate(images), captions, np.arange(count) % len(STYLES))
+        blocks = executor.map(draw_block, [pool] * len(stops), [seed] * len(stops), starts, stops, [styles] * len(stops))
+        for block in track(blocks, f"draw {pool}", count, "scenes", size=_BLOCK):
+            images.append(block[0])
+            captions.extend(block[1])
+            named.extend(block[2])
+            things.extend(block[3])
+            backgrounds.extend(block[4])
+    order = np.array([STYLES.index(style) for style in styles])
+    return Pool(np.concatenate(images), captions, named, order[np.arange(count) % len(order)], things, backgrounds)
+
+
+def coverage(things: Sequence[Sequence[Thing]], cells: int) -> Tensor:
+    """(B, 27 + 11, cells, cells): how much of each cell the boxes of each class, then of each colour, cover; 0 to 1."""
+    maps = np.zeros((len(things), len(CLASSES) + len(COLOURS), cells, cells), np.float32)
+    edges = np.arange(cells + 1) / cells
+    for row, scene in enumerate(things):
+        for thing in scene:
+            left, top, right, bottom = thing.box
+            across = np.clip(np.minimum(right, edges[1:]) - np.maximum(left, edges[:-1]), 0, None) * cells
+            down = np.clip(np.minimum(bottom, edges[1:]) - np.maximum(top, edges[:-1]), 0, None) * cells
+            share = np.outer(down, across)
+            for channel in (CLASSES.index(thing.name), len(CLASSES) + _COLOUR_NAMES.index(thing.colour)):
+                maps[row, channel] = np.maximum(maps[row, channel], share)
+    return torch.from_numpy(maps)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,37 +15,67 @@ from pipeline import paths
 from pipeline.encoders import Clip, ClipParams
 from pipeline.errors import UserError
 from pipeline.files import digest_file, read_json, write_json
-from pipeline.foundation.contrastive import RECIPES, train
+from pipeline.foundation import contrastive, detection, diffusion
 from pipeline.foundation.pool import draw_pool
 from pipeline.params import suggest
 from pipeline.stores import unit
 from pipeline.world.scenes import STYLES
 
-WEIGHTS = "open_clip_model.safetensors"
-LIMITS = "this CLIP knows the micro-world's drawn scenes only; on photographs its captions mean little"
 _SCENES = 1000
 _SEED = 90  # scenes of the test pool that no data set of the default holds
 
 
+@dataclass(frozen=True)
+class Model:
+    """How a shipped model is made. weights: its files. measure: figures of a folder, on scenes that it was not trained on."""
+
+    weights: tuple[str, ...]
+    train: Callable[[Path], None]
+    measure: Callable[[Path], dict[str, Any]]
+    limits: str
+
+
+def _clip(name: str) -> Model:
+    return Model(("open_clip_model.safetensors",), lambda out: contrastive.train(contrastive.RECIPES[name], out),
+                 lambda folder: measure(Clip(folder, ClipParams(), torch.device("cpu"))),
+                 "this CLIP knows the micro-world's drawn scenes only; on photographs its captions mean little")
+
+
+MODELS = {
+    "micro": _clip("micro"),
+    "judge": _clip("judge"),
+    "detector": Model(("model.safetensors",), lambda out: detection.train(detection.Recipe(), out), detection.measure,
+                      "this detector knows the micro-world's 27 classes as they are drawn; it says nothing about photographs"),
+    "diffusion": Model(("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
+                        "text_encoder/model.safetensors"), lambda out: diffusion.train(diffusion.Recipe(), out), diffusion.measure,
+                       "this model draws the micro-world's scenes from sentences such as its captions, and nothing else"),
+}
+
+
 def rebuild(name: str, out: Path) -> None:
     """Write `<out>/<name>` with a complete provenance file; prints its figures beside the shipped model's."""
-    if name not in RECIPES:
-        raise UserError(f"there is no recipe {name!r}{suggest(name, RECIPES)}")
-    folder = out / name
-    if not (folder / WEIGHTS).exists():
-        train(RECIPES[name], folder)
-    complete_provenance(folder)
-    shipped = paths.foundation(name)
-    for label, where in (("rebuilt", folder), ("shipped", shipped)):
+    if name not in MODELS:
+        raise UserError(f"there is no recipe {name!r}{suggest(name, MODELS)}")
+    model, folder = MODELS[name], out / name
+    if not all((folder / file).exists() for file in model.weights):
+        model.train(folder)
+    complete_provenance(name, folder)
+    for label, where in (("rebuilt", folder), ("shipped", paths.foundation(name))):
         if (where / "provenance.json").exists():
-            print(f"{label:8} {digest_file(where / WEIGHTS)[:16]} {read_json(where / 'provenance.json').get('figures')}")
+            provenance = read_json(where / "provenance.json")
+            print(f"{label:8} {' '.join(digest[:16] for digest in _digests(model, where).values())} {provenance.get('figures')}")
 
 
-def complete_provenance(folder: Path) -> None:
-    """Add digest, limits and measured figures to the provenance file that training wrote."""
-    provenance = read_json(folder / "provenance.json")
-    write_json(folder / "provenance.json", {**provenance, "weights_sha256": digest_file(folder / WEIGHTS), "limits": LIMITS,
-                                            "figures": measure(Clip(folder, ClipParams(), torch.device("cpu")))})
+def complete_provenance(name: str, folder: Path) -> None:
+    """Add digests, limits and measured figures to the provenance file that training wrote."""
+    model, provenance = MODELS[name], read_json(folder / "provenance.json")
+    digests = _digests(model, folder)
+    write_json(folder / "provenance.json", {**provenance, "weights_sha256": digests if len(digests) > 1 else next(iter(digests.values())),
+                                            "limits": model.limits, "figures": model.measure(folder)})
+
+
+def _digests(model: Model, folder: Path) -> dict[str, str]:
+    return {file: digest_file(folder / file) for file in model.weights}
 
 
 def measure(clip: Clip) -> dict[str, dict[str, float]]:

@@ -93,12 +93,18 @@ _NUMBERS = {2: "two", 3: "three"}
 
 def describe(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[str]:
     """`count` captions of one scene, lower case, at most about 30 words, each naming one to three of its things."""
+    return [text for text, _ in describe_naming(scene, rng, count)]
+
+
+def describe_naming(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[tuple[str, tuple[str, ...]]]:
+    """The captions of `describe`, each with the classes of the things that it names; "person" stands for man and woman alike."""
     return [_caption(scene, rng) for _ in range(count)]
 
 
-def _caption(scene: Scene, rng: np.random.Generator) -> str:
+def _caption(scene: Scene, rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
     style = scene.style
     chosen = _salient(scene.things, rng)
+    names = tuple(dict.fromkeys(thing.name for thing in chosen))
     ground, sky = PLACES[style][scene.background]
     place = _pick(sky if all(t.sky for t in chosen) else ground, rng) if chosen else _pick(ground, rng)
     if not chosen:
@@ -116,12 +122,12 @@ def _caption(scene: Scene, rng: np.random.Generator) -> str:
             body += f" and {_phrase(rest[0], style, rng)}"
     if rng.random() < (0.75 if chosen else 1.0):
         if style == "scenes" and rng.random() < 0.1:
-            return f"{place} {body}"
+            return f"{place} {body}", names
         body = f"{body} {place}"
     opener = _pick(_OPENERS[style], rng)
     if body.startswith(("two ", "three ", "some ")):
         opener = {"there is ": "there are ", "this is ": "these are ", "here comes ": "here come "}.get(opener, opener)
-    return opener + body + _pick(_ENDINGS[style], rng)
+    return opener + body + _pick(_ENDINGS[style], rng), names
 
 
 def _salient(things: Sequence[Thing], rng: np.random.Generator) -> list[Thing]:
