@@ -9,8 +9,8 @@ from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.params import load
 
-_LIBRARIES = (("torch",), ("torchvision",), ("open_clip_torch",), ("transformers",), ("faiss-gpu", "faiss-cpu"), ("zarr",), ("pyarrow",),
-              ("dvc",), ("pycocoevalcap",))
+_LIBRARIES = (("torch",), ("torchvision",), ("open_clip_torch",), ("transformers",), ("diffusers",), ("scipy",), ("faiss-gpu", "faiss-cpu"),
+              ("zarr",), ("pyarrow",), ("dvc",), ("pycocoevalcap",))
 
 
 def examine() -> bool:
@@ -67,7 +67,30 @@ def _weights() -> bool:
         except UserError as error:
             good = False
             print(f"CLIP       {name}: {error}")
-    return good
+    return _synthesis_models() and good
+
+
+def _synthesis_models() -> bool:
+    """The diffusion model and the detector, where params.yaml asks for them."""
+    import torch
+
+    from pipeline.params import check
+    from pipeline.synthesis import SynthesisParams, load_generator
+    from pipeline.tagging import DetectorParams, load_detector
+
+    params, device = load(), torch.device("cpu")
+    try:
+        if params.get("detector"):
+            detector = load_detector(check(DetectorParams, params["detector"], "detector"), device)
+            print(f"detector   {detector.params.model}: {len(detector.labels)} classes, weights {detector.digest[:12]}")
+        if params.get("synthesis"):
+            generator = load_generator(check(SynthesisParams, params["synthesis"], "synthesis"), device)
+            parameters = sum(p.numel() for p in generator.model.unet.parameters()) / 1e6
+            print(f"diffusion  {generator.params.generator}: UNet of {parameters:.2f} M parameters, weights {generator.digest[:12]}")
+        return True
+    except UserError as error:
+        print(f"synthesis  {error}")
+        return False
 
 
 def _systems() -> bool:

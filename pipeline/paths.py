@@ -47,6 +47,23 @@ def index(clip: str, corpus: str) -> Path:
     return DATA / "index" / clip / corpus
 
 
+def synthetic(corpus: str) -> Path:
+    """Generated pictures of a corpus's captions, as features and tags; what is made of the features lies beside them."""
+    return DATA / "synthetic" / corpus / "pairs"
+
+
+def tags(dataset: str) -> Path:
+    return DATA / "tags" / dataset
+
+
+def refined(clip: str, corpus: str) -> Path:
+    return DATA / "synthetic" / corpus / "refined" / clip
+
+
+def projected(clip: str, corpus: str) -> Path:
+    return DATA / "synthetic" / corpus / "projected" / clip
+
+
 def model(system: str) -> Path:
     return DATA / "models" / system
 

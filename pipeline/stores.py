@@ -72,27 +72,40 @@ def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
     if not work.done:  # anew, even where a kill left half of it
         _create(work.output, shape)
     root = zarr.open_group(work.output, mode="r+", zarr_format=3)
-    features, norms = _array(root, "features"), _array(root, "norms")
     for start, stop in track(_missing(rows, work), label, rows, "rows", done=_done_rows(rows, work), size=SHARD_ROWS):
         raw, truncated = encode(start, stop)
-        length = np.linalg.norm(raw, axis=-1, keepdims=True)  # in float32: float16 norms lose digits
-        features[start:stop] = (raw / np.maximum(length, 1e-12)).astype(np.float16)
-        norms[start:stop] = length[..., 0]
+        _fill(root, start, raw)
         work.record(str(start), truncated)
     total = sum(work.done.values())
     root.attrs.update({"schema": SCHEMA, **asdict(origin), "truncated": total})
 
 
-def read(path: Path) -> FeatureStore:
-    """Load a whole store. A missing store or chunk, or another schema, is a `UserError`."""
+def write_store(path: Path, raw: NDArray[np.float32], origin: Origin) -> None:
+    """Write a store of raw float32 features in one go, for what is small or computed at once."""
+    _create(path, raw.shape)
+    root = zarr.open_group(path, mode="r+", zarr_format=3)
+    _fill(root, 0, raw)
+    root.attrs.update({"schema": SCHEMA, **asdict(origin)})
+
+
+def read_origin(path: Path) -> Origin:
+    """Where a store's features come from, without reading them. A missing store, or another schema, is a `UserError`."""
     if not (path / "zarr.json").exists():
         raise UserError(f"{path} is missing: run `dvc repro`")
     try:
-        root = zarr.open_group(path, mode="r", zarr_format=3)
-        attributes: dict[str, Any] = dict(root.attrs)
+        attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r", zarr_format=3).attrs)
         if attributes.pop("schema", None) != SCHEMA:
             raise UserError(f"{path} has another schema than {SCHEMA}: run `dvc repro` to embed again")
-        origin = Origin(**attributes)
+        return Origin(**attributes)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it with `dvc checkout --force`") from None
+
+
+def read(path: Path) -> FeatureStore:
+    """Load a whole store. A missing store or chunk, or another schema, is a `UserError`."""
+    origin = read_origin(path)
+    try:
+        root = zarr.open_group(path, mode="r", zarr_format=3)
         features, norms = np.asarray(_array(root, "features")[...]), np.asarray(_array(root, "norms")[...])
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it with `dvc checkout --force`") from None
@@ -109,6 +122,13 @@ def _create(folder: Path, shape: tuple[int, ...]) -> None:
             # features are noise to a compressor: only the norms shrink; the checksum finds flipped bits
             serializer=BytesCodec(), compressors=[ZstdCodec(level=1), Crc32cCodec()], config={"write_empty_chunks": True},
         )
+
+
+def _fill(root: zarr.Group, start: int, raw: NDArray[np.float32]) -> None:
+    length = np.linalg.norm(raw, axis=-1, keepdims=True)  # in float32: float16 norms lose digits
+    stop = start + len(raw)
+    _array(root, "features")[start:stop] = (raw / np.maximum(length, 1e-12)).astype(np.float16)
+    _array(root, "norms")[start:stop] = length[..., 0]
 
 
 def _array(root: zarr.Group, name: str) -> zarr.Array:
