@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import decoders, paths
 from pipeline.decoders import Decoder, Decoding
+from pipeline.encoders import load_clip
 from pipeline.errors import UserError
 from pipeline.files import digest_file, finished_folder, read_json, write_json
 from pipeline.indexing import load_corpus
-from pipeline.methods.base import Corpus, Method
+from pipeline.methods.base import Corpus, Images, Method, ObjectTags
+from pipeline.pairs import label_encoder, read_objects
 from pipeline.params import check
 from pipeline.progress import track
 from pipeline.stores import read
@@ -25,8 +26,11 @@ from pipeline.tables import read_table
 class Captioner:
     """A method and its decoder, ready to caption."""
 
-    def __init__(self, method: Method, decoder: Decoder | None, decoding: Decoding, device: torch.device) -> None:
+    def __init__(self, method: Method, decoder: Decoder | None, decoding: Decoding, device: torch.device,
+                 detector_digest: str | None = None) -> None:
+        """detector_digest: of the detector whose objects the decoder learnt, if any."""
         self.method, self.decoder, self.decoding, self.device = method, decoder, decoding, device
+        self.detector_digest = detector_digest
 
     @staticmethod
     def load(name: str, system: System, params: dict[str, Any], clip_digest: str, device: torch.device) -> Captioner:
@@ -41,41 +45,49 @@ class Captioner:
             raise UserError(f"{folder} was trained with another CLIP than the image features were made with: run `dvc repro`")
         if system.reads is None and (trained["method"], trained["train"]) != (system.method, system.train):
             raise UserError(f"{folder} was trained with other parameters than params.yaml holds for {name}: run `dvc repro`")
-        return Captioner(method, decoders.load(folder, device), decoding, device)
+        front = method.front(read_json(folder / "decoder.json")["clip_width"])
+        return Captioner(method, decoders.load(folder, device, front), decoding, device, trained["detector_digest"])
 
-    def caption(self, images_BD: NDArray[np.floating[Any]], support: Corpus, label: str = "caption") -> list[str]:
-        """One caption per unit image feature, in order."""
+    def caption(self, images: Images, support: Corpus, label: str = "caption") -> list[str]:
+        """One caption per picture, in order."""
         captions: list[str] = []
-        batches = torch.from_numpy(np.asarray(images_BD, dtype=np.float32)).split(self.decoding.batch)
-        for batch in track(batches, label, len(images_BD), "images", size=self.decoding.batch):
-            captions += self._caption_batch(batch.to(self.device), support)
+        total, size = len(images.features), self.decoding.batch
+        for start in track(range(0, total, size), label, total, "images", size=size):
+            captions += self._caption_batch(images[start : start + size].to(self.device), support)
         return captions
 
     @torch.inference_mode()
-    def _caption_batch(self, images_BD: Tensor, support: Corpus) -> list[str]:
+    def _caption_batch(self, images: Images, support: Corpus) -> list[str]:
         if self.decoder is None:
-            return self.method.caption(images_BD, support)
-        return self.decoder.generate(self.method.inference_condition(images_BD, support), self.decoding)
+            return self.method.caption(images, support)
+        return self.decoder.generate(self.method.inference_condition(images, support), self.decoding)
 
 
 def caption_settings(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
     """Write `data/captions/<system>/<setting>.json` (COCO results format) for every setting that applies to the system."""
     with finished_folder(paths.captions(name)) as folder:
+        tags = make_method(name, system).objects
+        encode = label_encoder(load_clip(system.clip, params, device), tags.prompt) if tags else None
         for setting_name, setting in settings_of(system, params).items():
-            image_ids, features, clip_digest = split_features(system.clip, setting)
+            image_ids, images, clip_digest = load_images(system.clip, setting, tags, encode)
             support = load_corpus(system.clip, setting.support, device, clip_digest)
             captioner = Captioner.load(name, system, params, clip_digest, device)
-            captions = captioner.caption(features, support, f"{name}, {setting_name}")
+            if tags and read_json(paths.tags(setting.test) / "tags.json")["detector_digest"] != captioner.detector_digest:
+                raise UserError(f"{paths.tags(setting.test)} was made with another detector than {name} was trained with: run `dvc repro`")
+            captions = captioner.caption(images, support, f"{name}, {setting_name}")
             write_json(folder / f"{setting_name}.json",
                        [{"image_id": i, "caption": c} for i, c in zip(image_ids, captions, strict=True)])
 
 
-def split_features(clip: str, setting: Setting) -> tuple[list[str], NDArray[np.float16], str]:
-    """Ids and unit features of a setting's images, and the digest of the CLIP that made them."""
+def load_images(clip: str, setting: Setting, tags: ObjectTags | None = None,
+                encode: Callable[[Sequence[str]], Tensor] | None = None) -> tuple[list[str], Images, str]:
+    """Ids, unit features and (with `tags` and the text encoder) objects of a setting's images, and the digest of the CLIP."""
     store = read(paths.image_features(clip, setting.test)).require(source_digest=digest_file(paths.images_table(setting.test)))
     table = read_table(paths.images_table(setting.test), ["image_id", "split"])
     rows = [row for row, split in enumerate(table["split"]) if split == setting.split]
     if not rows:
         raise UserError(f"{paths.images_table(setting.test)} has no images in split {setting.split!r}: correct `settings` in params.yaml")
-    return [table["image_id"][row] for row in rows], store.features[rows], store.origin.clip_digest
+    ids = [table["image_id"][row] for row in rows]
+    objects = read_objects(paths.tags(setting.test), ids, tags.limit, torch.device("cpu"), encode) if tags and encode else None
+    return ids, Images(torch.from_numpy(store.features[rows]), objects), store.origin.clip_digest
 

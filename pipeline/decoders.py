@@ -115,11 +115,15 @@ class LanguageModelTokens:
 
 
 class Decoder(nn.Module):
-    """A mapper and a language model. The mapper turns each condition vector (D) into one prefix embedding (W)."""
+    """A mapper and a language model. The mapper turns each condition vector (D) into one prefix embedding (W).
 
-    def __init__(self, lm: nn.Module, tokenizer: CaptionTokenizer, clip_width: int, mapper: str) -> None:
+    front: a method's own trainable part before the mapper, from condition to condition.
+    """
+
+    def __init__(self, lm: nn.Module, tokenizer: CaptionTokenizer, clip_width: int, mapper: str, front: nn.Module | None = None) -> None:
         super().__init__()
         self.lm: Any = lm
+        self.front = front
         self.tokenizer = tokenizer
         width = lm.get_input_embeddings().embedding_dim  # type: ignore[operator]
         self.mapper: nn.Module = nn.Linear(clip_width, width) if mapper == "linear" else nn.Sequential(
@@ -128,6 +132,7 @@ class Decoder(nn.Module):
 
     def _embed(self, condition: Condition, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Prefix and tokens as embeddings (B, L + T, W), and the attention mask (B, L + T) with every token attended to."""
+        condition = self.front(condition) if self.front else condition
         embeddings = torch.cat([self.mapper(condition.vectors), self.lm.get_input_embeddings()(ids_BT)], dim=1)
         return embeddings, torch.cat([condition.mask, torch.ones_like(ids_BT, dtype=torch.bool)], dim=1).long()
 
@@ -136,7 +141,7 @@ class Decoder(nn.Module):
         embeddings, mask = self._embed(condition, ids_BT)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)  # of what is attended to, as `generate` counts them
         logits: Tensor = self.lm(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).logits
-        return logits[:, condition.vectors.shape[1] :]
+        return logits[:, -ids_BT.shape[1] :]
 
     def loss(self, condition: Condition, ids_BT: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy per caption token, end token included; no loss on prefix and padding.
@@ -152,9 +157,9 @@ class Decoder(nn.Module):
     @torch.inference_mode()
     def generate(self, condition: Condition, decoding: Decoding) -> list[str]:
         """One caption per row by batched beam search; the prefix passes once, keys and values are cached (transformers)."""
-        self._check_room(condition.vectors.shape[1], decoding.max_new_tokens)
         start = torch.full((len(condition.vectors), 1), self.tokenizer.start, device=condition.vectors.device)
         embeddings, mask = self._embed(condition, start)
+        self._check_room(embeddings.shape[1] - 1, decoding.max_new_tokens)
         ids = self.lm.generate(
             inputs_embeds=embeddings, attention_mask=mask, num_beams=decoding.beams, do_sample=False, use_cache=True,
             max_new_tokens=decoding.max_new_tokens, length_penalty=decoding.length_penalty,
@@ -176,18 +181,20 @@ class Decoder(nn.Module):
         transformers_logging.disable_progress_bar()
         self.lm.save_pretrained(folder / "lm")
         save_file({key: value.contiguous() for key, value in self.mapper.state_dict().items()}, folder / "mapper.safetensors")
+        if self.front:
+            save_file({key: value.contiguous() for key, value in self.front.state_dict().items()}, folder / "front.safetensors")
         self.tokenizer.save(folder)
         first = next(self.mapper.parameters())
         write_json(folder / "decoder.json", {"mapper": mapper, "clip_width": first.shape[1],
                                              "tokens": "clip" if isinstance(self.tokenizer, ClipTokens) else "pretrained"})
 
 
-def build(params: DecoderParams, clip_folder: Path, clip_width: int, prefix_length: int) -> Decoder:
+def build(params: DecoderParams, clip_folder: Path, clip_width: int, prefix_length: int, front: nn.Module | None = None) -> Decoder:
     """A new decoder. clip_folder: where CLIP's merges lie, if it has its own. Weights come from torch's global seed."""
     if params.pretrained:
         try:
             lm: nn.Module = AutoModelForCausalLM.from_pretrained(params.pretrained, dtype=torch.float32)
-            return Decoder(lm, LanguageModelTokens(params.pretrained), clip_width, params.mapper)
+            return Decoder(lm, LanguageModelTokens(params.pretrained), clip_width, params.mapper, front)
         except (OSError, ValueError) as error:
             raise UserError(f"language model {params.pretrained} cannot be loaded ({' '.join(str(error).split())[:200]}): "
                             "name a local folder or a model of the hub in `decoders`") from None
@@ -200,19 +207,24 @@ def build(params: DecoderParams, clip_folder: Path, clip_width: int, prefix_leng
         n_head=params.heads, resid_pdrop=params.dropout, embd_pdrop=params.dropout, attn_pdrop=params.dropout,
         bos_token_id=tokenizer.start, eos_token_id=tokenizer.end,
     )
-    return Decoder(GPT2LMHeadModel(config), tokenizer, clip_width, params.mapper)
+    return Decoder(GPT2LMHeadModel(config), tokenizer, clip_width, params.mapper, front)
 
 
-def load(folder: Path, device: torch.device) -> Decoder:
-    """Read a decoder that `save` wrote. Raises `UserError` when files are missing or do not belong together."""
+def load(folder: Path, device: torch.device, front: nn.Module | None = None) -> Decoder:
+    """Read a decoder that `save` wrote. front: the method's part before it, untrained, whose weights are read too.
+
+    Raises `UserError` when files are missing or do not belong together.
+    """
     about = read_json(folder / "decoder.json")
     merges = folder / MERGES_FILE
     try:
         lm = AutoModelForCausalLM.from_pretrained(folder / "lm", local_files_only=True, dtype=torch.float32)
         tokenizer: CaptionTokenizer = (ClipTokens(merges if merges.exists() else None) if about["tokens"] == "clip"
                                        else LanguageModelTokens(str(folder / "tokenizer")))
-        decoder = Decoder(lm, tokenizer, about["clip_width"], about["mapper"])
+        decoder = Decoder(lm, tokenizer, about["clip_width"], about["mapper"], front)
         decoder.mapper.load_state_dict(load_file(folder / "mapper.safetensors"))
+        if front is not None:
+            front.load_state_dict(load_file(folder / "front.safetensors"))
         if about["tokens"] == "clip" and tokenizer.size != lm.config.vocab_size:
             raise ValueError(f"its tokenizer has {tokenizer.size} tokens, its language model {lm.config.vocab_size}")
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, zlib.error, SafetensorError) as error:

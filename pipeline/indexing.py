@@ -68,7 +68,7 @@ def load_corpus(clip_name: str, corpus: str, device: torch.device, clip_digest: 
     made_from = (neighbours.attrs.get("source_digest"), neighbours.attrs.get("clip_digest"))
     if made_from != (store.origin.source_digest, store.origin.clip_digest):
         raise UserError(f"{folder} was made from another corpus or CLIP than {store.path}: run `dvc repro`")
-    return Corpus(texts, torch.from_numpy(store.features).to(device), torch.from_numpy(store.norms).to(device),
+    return Corpus(corpus, texts, torch.from_numpy(store.features).to(device), torch.from_numpy(store.norms).to(device),
                   torch.from_numpy(np.asarray(neighbours[...])).to(device), read_index(folder / INDEX_FILE))
 
 

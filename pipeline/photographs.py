@@ -6,10 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from pipeline import paths
@@ -20,11 +24,15 @@ from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.images import list_images, open_image
 from pipeline.indexing import load_corpus
-from pipeline.methods.base import Corpus
-from pipeline.params import load
+from pipeline.methods.base import Corpus, Images, Objects, ObjectTags
+from pipeline.pairs import label_encoder, objects_of
+from pipeline.params import check, load
 from pipeline.retrieval import search
 from pipeline.stores import unit
 from pipeline.systems import find_system
+
+if TYPE_CHECKING:
+    from pipeline.tagging import Detection, Detector
 
 _NEAREST = 5
 
@@ -40,20 +48,27 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
     _say_limits(system.clip)
     corpus = load_corpus(system.clip, support or system.corpus, device, clip.digest)
     captioner = Captioner.load(system_name, system, params, clip.digest, device)
+    tags = captioner.method.objects
+    detector = _detector(captioner, params) if tags else None
     for batch in _batches(files, captioner.decoding.batch):
-        opened = []
+        opened: list[tuple[Path, Tensor, Image.Image | None]] = []
         for file in batch:
             try:
-                opened.append((file, clip.pixels(open_image(file))))
+                picture = open_image(file)
+                opened.append((file, clip.pixels(picture), picture if detector else None))
             except UserError as error:
                 whole = False
                 print(f"error: {error}", file=sys.stderr)
         if not opened:
             continue
-        features = unit(clip.encode_pixels([pixels for _, pixels in opened]))
-        captions = captioner.caption(features, corpus, "caption")
+        features = unit(clip.encode_pixels([pixels for _, pixels, _ in opened]))
+        seen = detector.detect([picture for _, _, picture in opened if picture is not None]) if detector else []
+        objects = _objects(detector, seen, tags, clip) if detector and tags else None
+        captions = captioner.caption(Images(torch.from_numpy(features), objects), corpus, "caption")
         reasons = _explain(features, captions, clip, corpus) if explain else [{}] * len(captions)
-        for (file, _), caption, reason in zip(opened, captions, reasons, strict=True):
+        if explain and detector:
+            reasons = [{**reason, "objects": [asdict(d) for d in found]} for reason, found in zip(reasons, seen, strict=True)]
+        for (file, _, _), caption, reason in zip(opened, captions, reasons, strict=True):
             _print(file, caption, reason, as_json)
     return whole
 
@@ -69,6 +84,23 @@ def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
             whole = False
             print(f"error: {error}", file=sys.stderr)
     return files, whole
+
+
+def _detector(captioner: Captioner, params: dict[str, Any]) -> Detector:
+    """The detector that the captioner learnt to read; another one is a `UserError`."""
+    from pipeline.tagging import DetectorParams, load_detector
+
+    detector = load_detector(check(DetectorParams, params.get("detector"), "detector"), captioner.device)
+    if detector.digest != captioner.detector_digest:
+        raise UserError(f"{detector.folder} is another detector than the system was trained with: run `dvc repro`")
+    return detector
+
+
+def _objects(detector: Detector, seen: Sequence[Sequence[Detection]], tags: ObjectTags, clip: Clip) -> Objects:
+    """Distinct objects of each picture, the surest first, as text features."""
+    labels = detector.labels
+    ranked = [list(dict.fromkeys(labels.index(d.label) for d in found)) for found in seen]
+    return objects_of(ranked, tags.limit, label_encoder(clip, tags.prompt)(labels))
 
 
 def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Corpus) -> list[dict[str, Any]]:
@@ -95,6 +127,10 @@ def _print(file: Path, caption: str, reason: dict[str, Any], as_json: bool) -> N
         print(f"  CLIP similarity of this caption: {reason['clip_similarity']:.3f}")
         for near in reason["nearest"]:
             print(f"  {near['similarity']:.3f}  {near['caption']}")
+        for seen in reason.get("objects", []):
+            print(f"  object: {seen['label']} ({seen['score']:.2f})")
+        if reason.get("objects") == []:
+            print("  object: none found")
 
 
 def _say_limits(clip: str) -> None:

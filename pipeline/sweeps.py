@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline import paths
-from pipeline.captioning import Captioner, split_features
+from pipeline.captioning import Captioner, load_images
 from pipeline.decoders import Decoder, Decoding
 from pipeline.device import choose_device
 from pipeline.encoders import load_clip
@@ -29,10 +29,11 @@ from pipeline.evaluation import EvaluationParams, Split, load_split, score_setti
 from pipeline.files import digest_of
 from pipeline.indexing import load_corpus
 from pipeline.metrics import bootstrap
+from pipeline.pairs import label_encoder
 from pipeline.params import StrictParams, check, load, pick
 from pipeline.stores import read
 from pipeline.systems import Setting, System, find_system, make_method
-from pipeline.training import Plan, fit
+from pipeline.training import Plan, fit, pairs_digest, training_corpus
 
 _COLUMNS = ["system", "variant", "seed", "setting", "split", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CLIPScore",
             "fingerprint"]
@@ -83,12 +84,15 @@ def run_sweep(name: str) -> None:
         missing = [setting for setting in sweep.settings if _key(variant, setting) not in rows]
         if not missing:
             continue
-        decoder = _decoder(variant, decoders, device)
-        captioner = Captioner(make_method(variant.system_name, variant.system), decoder, decoding, device)
+        decoder = _decoder(variant, params, decoders, device)
+        method = make_method(variant.system_name, variant.system)
+        captioner = Captioner(method, decoder, decoding, device)
+        tags = method.objects
+        encode = label_encoder(load_clip(variant.system.clip, params, device), tags.prompt) if tags else None
         for setting_name in missing:
             setting = replace(check(Setting, pick(params, f"settings.{setting_name}"), f"settings.{setting_name}"), split=sweep.split)
-            image_ids, features, clip_digest = split_features(variant.system.clip, setting)
-            captions = captioner.caption(features, load_corpus(variant.system.clip, setting.support, device, clip_digest),
+            image_ids, images, clip_digest = load_images(variant.system.clip, setting, tags, encode)
+            captions = captioner.caption(images, load_corpus(variant.system.clip, setting.support, device, clip_digest),
                                          " ".join(_key(variant, setting_name)))
             where = setting.test, setting.split
             split = splits[where] = splits.get(where) or load_split(judge_params, judge, setting)
@@ -135,22 +139,23 @@ def _plan(name: str, system: System, params: dict[str, Any]) -> Plan | None:
     return Plan.of(name, system, params)
 
 
-def _decoder(variant: Variant, cache: dict[str, Decoder], device: torch.device) -> Decoder | None:
+def _decoder(variant: Variant, params: dict[str, Any], cache: dict[str, Decoder], device: torch.device) -> Decoder | None:
     if variant.plan is None:
         return None
     system = variant.plan.system
     key = digest_of([system.method, system.corpus, system.clip, system.decoder, system.recipe, system.seed, system.train])
     if key not in cache:
         with tempfile.TemporaryDirectory() as scratch:
-            corpus = load_corpus(system.clip, system.corpus, device)
-            cache[key] = fit(variant.plan, corpus, device, Path(scratch))[0].eval()
+            cache[key] = fit(variant.plan, training_corpus(variant.plan, params, device), device, Path(scratch))[0].eval()
     return cache[key]
 
 
 def _fingerprint(variant: Variant, setting: str, sweep: SweepParams, params: dict[str, Any], judge_digest: str) -> str:
     """What a row depends on: the system and the one it reads, how it is trained, captioned and scored, and on which features."""
     plan, system = variant.plan, variant.system
-    stores = [asdict(read(paths.text_features(system.clip, system.corpus)).origin)]
+    stores: list[Any] = [asdict(read(paths.text_features(system.clip, system.corpus)).origin)]
+    if plan and plan.method.uses_pairs:
+        stores += pairs_digest(system, plan.method)
     return digest_of([asdict(system), asdict(plan.system) if plan else None, asdict(plan.decoder) if plan else None,
                       asdict(plan.recipe) if plan else None, params["settings"][setting], sweep.split, params.get("captioning"),
                       params.get("evaluation"), judge_digest, stores])[:16]

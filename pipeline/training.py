@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ from torch import Tensor, nn
 
 from pipeline import paths
 from pipeline.decoders import Decoder, DecoderParams, build, pad
+from pipeline.encoders import load_clip
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.files import digest_tree, read_json, write_json
 from pipeline.indexing import load_corpus
 from pipeline.methods.base import Corpus, Method
+from pipeline.pairs import choose_rows, label_encoder, load_pairs, pair_features
 from pipeline.params import StrictParams, check, pick
 from pipeline.progress import track
 from pipeline.resume import resumable
-from pipeline.stores import read
+from pipeline.stores import read_origin
 from pipeline.systems import System, make_method
 from pipeline.tables import read_table
 
@@ -39,7 +41,8 @@ class Recipe(StrictParams):
     """One entry of `recipes`: how long and how a decoder is trained. The budget is steps, never seconds.
 
     warmup: steps of linear warm-up, followed by a cosine to zero. evaluate_every: steps between two looks at the held-out sentences,
-    and between two snapshots. label_smoothing: 0.1 in DeCap.
+    and between two snapshots. label_smoothing: 0.1 in DeCap. captions: train on so many captions only, those that
+    synthesis draws when it is asked for the same number.
     """
 
     steps: int
@@ -49,8 +52,11 @@ class Recipe(StrictParams):
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
     evaluate_every: int = 200
+    captions: int | None = None
 
     def __post_init__(self) -> None:
+        if self.captions is not None and self.captions < 2:
+            raise ValueError("captions must be 2 or more, or null for all")
         if min(self.steps, self.batch, self.evaluate_every) < 1:
             raise ValueError("steps, batch and evaluate_every must be 1 or more")
         if self.warmup < 0 or self.learning_rate <= 0:
@@ -186,18 +192,19 @@ def _generator(seed: int, step: int) -> torch.Generator:
 def train_system(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
     """Train a system on its corpus and write `data/models/<name>`. Raises `UserError` for missing or foreign artefacts."""
     plan = Plan.of(name, system, params)
-    origin = read(paths.text_features(system.clip, system.corpus)).origin
+    origin = read_origin(paths.text_features(system.clip, system.corpus))
     described = {**asdict(system), "decoder_params": asdict(plan.decoder), "recipe_params": asdict(plan.recipe)}
     described.pop("caption")  # a change of captioning alone does not train again
-    with resumable(paths.model(name), system=described, features=asdict(origin), device=device.type,
+    pairs = pairs_digest(system, plan.method) if plan.method.uses_pairs else None
+    with resumable(paths.model(name), system=described, features=asdict(origin), pairs=pairs, device=device.type,
                    threads=torch.get_num_threads()) as work:
-        corpus = load_corpus(system.clip, system.corpus, device)
+        corpus = training_corpus(plan, params, device)
         decoder, log, cut = fit(plan, corpus, device, work.folder)
         decoder.save(work.output, plan.decoder.mapper)
         write_json(work.output / "log.json", {"cut_captions": cut, "evaluations": log})
         write_json(work.output / "system.json", {
             "name": name, "paper": plan.method.paper, "supervision": plan.method.supervision, **described,
-            "clip_digest": origin.clip_digest, "corpus_digest": origin.source_digest,
+            "clip_digest": origin.clip_digest, "corpus_digest": origin.source_digest, "detector_digest": detector_of(system, plan.method),
             "parameters": sum(p.numel() for p in decoder.parameters()),
             "best_step": min(log, key=lambda entry: entry["heldout_loss"])["step"],
         })
@@ -224,12 +231,46 @@ class Plan:
         return Plan(name, system, method, decoder, recipe)
 
 
+def training_corpus(plan: Plan, params: dict[str, Any], device: torch.device) -> Corpus:
+    """What a system is trained on: its corpus, with synthetic pairs where its method needs them. Raises `UserError` for what is missing."""
+    system, method = plan.system, plan.method
+    corpus = load_corpus(system.clip, system.corpus, device)
+    if not method.uses_pairs:
+        return corpus
+    tags = method.objects
+    encode = label_encoder(load_clip(system.clip, params, device), tags.prompt) if tags else None
+    clip_digest = read_origin(paths.text_features(system.clip, system.corpus)).clip_digest
+    return replace(corpus, pairs=load_pairs(system.clip, system.corpus, len(corpus.texts), method.train.optimize, method.train.project,
+                                            tags.limit if tags else 0, device, encode, clip_digest))
+
+
+def detector_of(system: System, method: Method) -> str | None:
+    """Digest of the detector that tagged the synthetic pictures; None for a method without objects."""
+    return str(read_json(paths.synthetic(system.corpus) / "tags.json")["detector_digest"]) if method.objects else None
+
+
+def pairs_digest(system: System, method: Method) -> list[str]:
+    """Digests of the pseudo-features that a system is trained on, and of the pairs and tags that they belong to."""
+    sources = [pair_features(system.clip, system.corpus, method.train.optimize, method.train.project), paths.synthetic(system.corpus)]
+    return [digest_tree(source) for source in sources]
+
+
+def _trained_rows(plan: Plan, corpus: Corpus, splits: Sequence[str]) -> NDArray[np.int64]:
+    """Rows of the corpus that a system may be trained on, or choose its snapshot by."""
+    if corpus.pairs is not None:
+        rows: NDArray[np.int64] = torch.nonzero(corpus.pairs.pair_of >= 0)[:, 0].cpu().numpy()
+        return rows
+    return choose_rows(splits, plan.recipe.captions)
+
+
 def fit(plan: Plan, corpus: Corpus, device: torch.device, scratch: Path) -> tuple[Decoder, list[dict[str, Any]], int]:
     """A trained decoder, its log, and how many captions were cut. Snapshots go to `scratch`."""
     splits = np.array(read_table(paths.corpus_table(plan.system.corpus), ["split"])["split"])
+    rows = _trained_rows(plan, corpus, splits.tolist())
     torch.manual_seed(plan.system.seed)
-    decoder = build(plan.decoder, paths.foundation(plan.system.clip), corpus.features.shape[1], plan.method.prefix_length).to(device)
+    decoder = build(plan.decoder, paths.foundation(plan.system.clip), corpus.features.shape[1], plan.method.prefix_length,
+                    plan.method.front(corpus.features.shape[1])).to(device)
     captions, cut = encode_captions(decoder, corpus.texts, plan.decoder.max_tokens)
-    log = train(plan.method, decoder, corpus, captions, np.flatnonzero(splits == "train"), np.flatnonzero(splits == "heldout"),
+    log = train(plan.method, decoder, corpus, captions, rows[splits[rows] == "train"], rows[splits[rows] == "heldout"],
                 plan.recipe, plan.system.seed, scratch, f"train {plan.name}")
     return decoder, log, cut

@@ -16,6 +16,7 @@ METHODS = {
     "capdec": "pipeline.methods.capdec:CapDec",
     "decap": "pipeline.methods.decap:DeCap",
     "knight": "pipeline.methods.knight:Knight",
+    "syntic": "pipeline.methods.syntic:SynTIC",
 }
 
 

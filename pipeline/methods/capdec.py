@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.methods.base import Condition, Corpus, Method, MethodParams
+from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,6 @@ class CapDec(Method):
         noise_BD = torch.randn(text_BD.shape, generator=generator) * self.train.noise_variance**0.5
         return Condition.full(normalize(text_BD + noise_BD.to(text_BD.device), dim=-1)[:, None])
 
-    def inference_condition(self, images_BD: Tensor, support: Corpus) -> Condition:
+    def inference_condition(self, images: Images, support: Corpus) -> Condition:
         """The image feature, without noise: (B, 1, D)."""
-        return Condition.full(images_BD[:, None])
+        return Condition.full(images.features[:, None])

@@ -6,9 +6,7 @@ captions over and over; a correct one scores about four times as much.
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from pipeline.methods.base import Corpus, Method
+from pipeline.methods.base import Corpus, Images, Method
 from pipeline.retrieval import search
 
 
@@ -17,7 +15,7 @@ class ClipRe(Method):
     supervision = "text"
     trains = False
 
-    def caption(self, images_BD: Tensor, support: Corpus) -> list[str]:
+    def caption(self, images: Images, support: Corpus) -> list[str]:
         """argmax over the corpus of cos(image, caption)."""
-        _, rows = search(support.index, images_BD.cpu().numpy(), 1)
+        _, rows = search(support.index, images.features.cpu().numpy(), 1)
         return [support.texts[row] for row in rows[:, 0].tolist()]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.methods.base import Condition, Corpus, Method, MethodParams
+from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams
 from pipeline.retrieval import project
 
 
@@ -32,6 +32,6 @@ class DeCap(Method):
         """The caption's own text feature, without noise: (B, 1, D), unit rows. Paper: section 3.2."""
         return Condition.full(corpus.features[rows].float()[:, None])
 
-    def inference_condition(self, images_BD: Tensor, support: Corpus) -> Condition:
+    def inference_condition(self, images: Images, support: Corpus) -> Condition:
         """The image as a mixture of corpus captions, normalised again: (B, 1, D). Paper: Eq. 3-4."""
-        return Condition.full(normalize(project(images_BD, support.features, self.caption_params.temperature), dim=-1)[:, None])
+        return Condition.full(normalize(project(images.features, support.features, self.caption_params.temperature), dim=-1)[:, None])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.methods.base import Condition, Corpus, Method, MethodParams
+from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams
 from pipeline.retrieval import search
 
 
@@ -52,12 +52,12 @@ class Knight(Method):
         noise_BKD = torch.randn(vectors_BKD.shape, generator=generator) * self.train.noise_std
         return Condition.full(vectors_BKD + noise_BKD.to(vectors_BKD.device))
 
-    def inference_condition(self, images_BD: Tensor, support: Corpus) -> Condition:
+    def inference_condition(self, images: Images, support: Corpus) -> Condition:
         """Features of the k captions nearest to the image, most similar first: (B, k, D). Paper: section 3.2, Eq. 6."""
         if self.train.k == 0:
-            return Condition.full(images_BD[:, None])
-        _, near_BK = search(support.index, images_BD.cpu().numpy(), self.train.k)
-        return Condition.full(self._features(support, torch.from_numpy(near_BK).to(images_BD.device)))
+            return Condition.full(images.features[:, None])
+        _, near_BK = search(support.index, images.features.cpu().numpy(), self.train.k)
+        return Condition.full(self._features(support, torch.from_numpy(near_BK).to(images.features.device)))
 
     def _features(self, corpus: Corpus, rows_BK: Tensor) -> Tensor:
         unit_BKD = corpus.features[rows_BK].float()

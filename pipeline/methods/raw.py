@@ -5,9 +5,7 @@ Not a paper's system; it is the ablation "without projection" of DeCap (Li et al
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from pipeline.methods.base import Condition, Corpus, Method
+from pipeline.methods.base import Condition, Corpus, Images, Method
 
 
 class Raw(Method):
@@ -16,6 +14,6 @@ class Raw(Method):
     trains = False
     uses_support = False
 
-    def inference_condition(self, images_BD: Tensor, support: Corpus) -> Condition:
+    def inference_condition(self, images: Images, support: Corpus) -> Condition:
         """The image feature itself: (B, 1, D)."""
-        return Condition.full(images_BD[:, None])
+        return Condition.full(images.features[:, None])
