@@ -19,6 +19,7 @@ from pipeline.methods import find_method
 from pipeline.metrics import bootstrap
 from pipeline.params import check
 from pipeline.report.sweeps import Sweeps, read_sweeps
+from pipeline.report.synthetic import Synthetic, gather_synthetic
 from pipeline.systems import Setting, System, find_system, settings_of
 from pipeline.tables import read_captions, read_table
 
@@ -96,13 +97,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page shows. datasets: extraction reports by name. protocol: label and what it was, by system where they differ."""
+    """All that the page shows.
+
+    datasets: extraction reports by name. protocol: label and what it was, by system where they differ. synthetic: None where nothing was
+    drawn.
+    """
 
     systems: tuple[RunSystem, ...]
     settings: tuple[SettingResults, ...]
     differences: tuple[Difference, ...]
     protocol: tuple[tuple[str, str], ...]
     datasets: dict[str, dict[str, Any]]
+    synthetic: Synthetic | None
     sweeps: Sweeps
     seed: int
     judge: str
@@ -119,7 +125,7 @@ def gather(params: dict[str, Any]) -> Report:
                       | {dataset for s in settings for dataset in (s.setting.test, s.setting.support)})
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
                   {name: read_json(paths.corpus(name) / "report.json") for name in datasets},
-                  read_sweeps(paths.SWEEPS), evaluation.seed, evaluation.judge)
+                  gather_synthetic(params), read_sweeps(paths.SWEEPS), evaluation.seed, evaluation.judge)
 
 
 def _run_system(name: str, system: System) -> RunSystem:

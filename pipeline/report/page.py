@@ -13,7 +13,8 @@ from pipeline import paths
 from pipeline.files import finished_folder
 from pipeline.report import plots
 from pipeline.report.data import METRICS, Report, SettingResults, gather
-from pipeline.report.pictures import Picture, chosen, extremes
+from pipeline.report.pictures import Picture, chosen, embed, extremes
+from pipeline.report.synthetic import RECALLS, WEAK
 
 LEGEND = {
     "BLEU-1": "Share of the caption's words that occur in a reference, with a penalty for short captions; 0 to 100.",
@@ -63,13 +64,17 @@ def render(report: Report) -> str:
     # Every placeholder is escaped: captions and names are text, whatever they hold.
     environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
-    environment.filters |= {"score": score, "signed": signed, "settings_text": settings_text}
+    environment.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text, "embed": embed}
     curves = [(run, Markup(plots.training_curve(run, f"training-{i}"))) for i, run in enumerate(report.systems, 1) if run.evaluations]
     sweep_plots = {(s, p): Markup(plots.sweep_curves(plot, f"sweep-{s}-{p}"))
                    for s, sweep in enumerate(report.sweeps.sweeps) for p, plot in enumerate(sweep.plots)}
+    corpora = report.synthetic.corpora if report.synthetic else ()
+    refinement_plots = {(c, r): Markup(plots.refinement_curves(refinement.curve, f"refinement-{c}-{r}"))
+                        for c, corpus in enumerate(corpora) for r, refinement in enumerate(corpus.refinements) if refinement.curve}
     return environment.get_template("template.html.j2").render(
         report=report, settings=[_view(s, i, report.seed) for i, s in enumerate(report.settings, 1)], metrics=METRICS, legend=LEGEND,
-        supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots, style=Markup((_FOLDER / "style.css").read_text("utf-8")),
+        supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots, refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK,
+        style=Markup((_FOLDER / "style.css").read_text("utf-8")),
     )
 
 
@@ -88,6 +93,11 @@ def score(value: float, metric: str = "CIDEr") -> str:
 def signed(value: float) -> str:
     """A difference with its sign."""
     return f"{value:+.1f}".replace("-", "−")
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """A number with that many digits behind the point; a dash for none."""
+    return "—" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def settings_text(values: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from PIL import Image
 
@@ -30,14 +31,20 @@ class Caption:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image with its references and captions. source: data URI. tiny: to be enlarged without smoothing."""
+class Embedded:
+    """An image file inside the page. source: data URI. tiny: to be enlarged without smoothing."""
 
-    image_id: str
     source: str
     width: int
     height: int
     tiny: bool
+
+
+@dataclass(frozen=True)
+class Picture(Embedded):
+    """An image with its references and captions."""
+
+    image_id: str
     references: tuple[str, ...]
     captions: tuple[Caption, ...]
 
@@ -57,13 +64,18 @@ def extremes(setting: SettingResults, result: Result) -> tuple[list[Picture], li
             [_picture(setting, image_id, (result,)) for image_id in worst])
 
 
-def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
-    raw = paths.raw(setting.setting.test)
-    image = open_image(file_inside(raw, setting.files[image_id]))
+def embed(file: Path) -> Embedded:
+    """An image file for the page, a large one as its thumbnail; `UserError` for a missing or broken one."""
+    image = open_image(file)
     tiny = max(image.size) <= _TINY
     image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+    return Embedded(_data_uri(image), image.width, image.height, tiny)
+
+
+def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
+    image = embed(file_inside(paths.raw(setting.setting.test), setting.files[image_id]))
     captions = tuple(Caption(r.system.name, r.captions[image_id], r.cider[image_id]) for r in results)
-    return Picture(image_id, _data_uri(image), image.width, image.height, tiny, tuple(setting.references[image_id]), captions)
+    return Picture(**asdict(image), image_id=image_id, references=tuple(setting.references[image_id]), captions=captions)
 
 
 def _data_uri(image: Image.Image) -> str:

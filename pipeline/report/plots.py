@@ -69,6 +69,21 @@ def training_curve(run: RunSystem, label: str) -> str:
         return _svg(figure, label)
 
 
+def refinement_curves(curve: Sequence[dict[str, float]], label: str) -> str:
+    """The contrastive loss, and below it the mean cosine of pseudo-features and captions, over steps."""
+    with matplotlib.rc_context(_STYLE):
+        figure, panels = _panels(3.4, 2)
+        steps = [entry["step"] for entry in curve]
+        for axes, key, name, colour, marker in zip(panels, ("loss", "caption_similarity"), ("loss", "caption similarity"), _SERIES,
+                                                   _MARKERS, strict=False):
+            axes.plot(steps, [entry[key] for entry in curve], color=colour, marker=marker, markersize=3.5)
+            axes.set_ylabel(name)
+            axes.ticklabel_format(axis="y", useOffset=False)
+        panels[-1].set_xlabel("step")
+        figure.align_ylabels(panels)
+        return _svg(figure, label)
+
+
 def sweep_curves(plot: Plot, label: str) -> str:
     """CIDEr against a parameter: means over seeds as lines, seeds as points, intervals as bands."""
     with matplotlib.rc_context(_STYLE):
@@ -95,11 +110,18 @@ def sweep_curves(plot: Plot, label: str) -> str:
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
+    figure, (axes,) = _panels(height, 1)
+    return figure, axes
+
+
+def _panels(height: float, count: int) -> tuple[Figure, list[Axes]]:
+    """Panels below each other with one horizontal axis."""
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     figure.patch.set_visible(False)
-    axes = figure.add_subplot()
-    axes.patch.set_visible(False)
-    return figure, axes
+    panels: list[Axes] = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
+    for axes in panels:
+        axes.patch.set_visible(False)
+    return figure, panels
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

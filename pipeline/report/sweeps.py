@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 _COLUMNS = ("system", "variant", "seed", "setting", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled")
 _ENDS = ("difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high")
 _NUMERIC = re.compile(r"([\w.\-]+)=([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
+_SWITCH = re.compile(r"([\w.\-]+)=(True|False)")
 _T = TypeVar("_T")
 _K = TypeVar("_K")
 
@@ -36,13 +37,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Point:
-    """A variant over its seeds. mean, low, high: means over seeds; seeds: CIDEr of each."""
+    """A variant over its seeds. mean, low, high: means over seeds; by_seed: CIDEr of each."""
 
     mean: float
     low: float
     high: float
     shuffled: float
-    seeds: tuple[float, ...]
+    by_seed: dict[str, float]
+
+    @property
+    def seeds(self) -> tuple[float, ...]:
+        """CIDEr of each seed."""
+        return tuple(self.by_seed.values())
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,31 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class SwitchTable:
+    """Variants of one system that switch parts of it on and off, those with fewest parts first.
+
+    rows: a flag per switch, and one point per setting, None where it was not run.
+    """
+
+    system: str
+    switches: tuple[str, ...]
+    settings: tuple[str, ...]
+    seeds: tuple[str, ...]
+    rows: tuple[tuple[tuple[bool, ...], tuple[Point | None, ...]], ...]
+
+    @property
+    def tops(self) -> tuple[float, ...]:
+        """The highest mean of each setting."""
+        return tuple(max(point.mean for point in column if point) for column in zip(*(points for _, points in self.rows), strict=True))
+
+
+@dataclass(frozen=True)
 class Sweep:
-    """One file: plots of what varies by a number, and a grid of the rest."""
+    """One file: plots of what varies by a number, tables of what is switched on and off, and a grid of the rest."""
 
     name: str
     plots: tuple[Plot, ...]
+    switches: tuple[SwitchTable, ...]
     grid: Grid
 
 
@@ -108,11 +134,13 @@ def read_sweeps(folder: Path) -> Sweeps:
 
 
 def _sweep(name: str, runs: list[Run]) -> Sweep:
-    numeric, rest = [], []
+    numeric, switched, rest = [], [], []
     for run in runs:
         match = _NUMERIC.fullmatch(run.variant)
         if match:
             numeric.append((match[1], float(match[2]), run))
+        elif flags := _flags(run.variant):
+            switched.append((flags, run))
         else:
             rest.append(run)
     plots = []
@@ -123,7 +151,24 @@ def _sweep(name: str, runs: list[Run]) -> Sweep:
             points = tuple(_point([entry[2] for entry in same]) for _, same in by_value)
             curves.append(Curve(setting, tuple(value for value, _ in by_value), points))
         plots.append(Plot(system, parameter, tuple(curves)))
-    return Sweep(name, tuple(plots), _grid(rest))
+    tables = _group(switched, lambda entry: (entry[1].system, tuple(entry[0])))
+    return Sweep(name, tuple(plots), tuple(_switch_table(*key, entries) for key, entries in tables.items()), _grid(rest))
+
+
+def _flags(variant: str) -> dict[str, bool] | None:
+    """The switches of a variant whose values are all True or False; None for any other."""
+    matches = [_SWITCH.fullmatch(part) for part in variant.split(", ")]
+    return {match[1]: match[2] == "True" for match in matches if match} if all(matches) else None
+
+
+def _switch_table(system: str, switches: tuple[str, ...], entries: list[tuple[dict[str, bool], Run]]) -> SwitchTable:
+    settings = tuple(_group(entries, lambda entry: entry[1].setting))
+    variants = _group(entries, lambda entry: tuple(entry[0].values()))
+    rows = []
+    for flags in sorted(variants, key=lambda flags: (sum(flags), [not flag for flag in flags])):
+        cells = _group((run for _, run in variants[flags]), lambda run: run.setting)
+        rows.append((flags, tuple(_point(cells[s]) if s in cells else None for s in settings)))
+    return SwitchTable(system, switches, settings, tuple(_group(entries, lambda entry: entry[1].seed)), tuple(rows))
 
 
 def _grid(runs: list[Run]) -> Grid:
@@ -137,7 +182,7 @@ def _grid(runs: list[Run]) -> Grid:
 
 def _point(runs: list[Run]) -> Point:
     return Point(fmean(r.cider for r in runs), fmean(r.low for r in runs), fmean(r.high for r in runs),
-                 fmean(r.shuffled for r in runs), tuple(r.cider for r in runs))
+                 fmean(r.shuffled for r in runs), {r.seed: r.cider for r in runs})
 
 
 def _group(items: Iterable[_T], key: Callable[[_T], _K]) -> dict[_K, list[_T]]:
