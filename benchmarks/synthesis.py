@@ -1,0 +1,64 @@
+"""Pictures per second of the `synthesize` stage against a plain loop: one caption at a time, with picture files in between.
+
+    python benchmarks/synthesis.py [--captions 64]
+
+Both draw the same captions with the same model, steps and guidance, and end with the same CLIP features and tags. The plain loop is
+what scripts do that call `pipe(prompt)`, save a PNG, and leave the encoding to later scripts, one file at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.device import choose_device
+from pipeline.encoders import load_clip
+from pipeline.params import check, load, pick
+from pipeline.synthesis import SynthesisParams, load_generator, picture_seed
+from pipeline.tagging import DetectorParams, load_detector
+from pipeline.world.captions import describe
+from pipeline.world.scenes import generator, sample_scene
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captions", type=int, default=64)
+    count = parser.parse_args().captions
+    params, device = load(), choose_device()
+    synthesis = check(SynthesisParams, pick(params, "synthesis"), "synthesis")
+    drawer = load_generator(synthesis, device)
+    detector = load_detector(check(DetectorParams, pick(params, "detector"), "detector"), device)
+    clip = load_clip(synthesis.clips[0], params, device)
+    scenes = [sample_scene("scenes", generator("scenes", "val", 77, i)) for i in range(count)]
+    texts = [describe(scene, generator("scenes", "val", 78, i), 1)[0] for i, scene in enumerate(scenes)]
+    seeds = [picture_seed(0, str(i), 0) for i in range(count)]
+    drawer.draw(texts[:2], seeds[:2])  # what is loaded lazily is loaded now
+
+    start = time.perf_counter()
+    images, _ = drawer.draw(texts, seeds)
+    features, tags = clip.encode_images(images), detector.detect(images)
+    ours = count / (time.perf_counter() - start)
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{i}.png" for i in range(count)]
+        for text, seed, file in zip(texts, seeds, files, strict=True):
+            drawer.draw([text], [seed])[0][0].save(file)
+        plain_features = np.concatenate([clip.encode_images([Image.open(file).convert("RGB")]) for file in files])
+        plain_tags = [detector.detect([Image.open(file).convert("RGB")])[0] for file in files]
+    plain = count / (time.perf_counter() - start)
+
+    cosine = (features * plain_features).sum(1) / np.linalg.norm(features, axis=1) / np.linalg.norm(plain_features, axis=1)
+    same = np.mean([{d.label for d in a} == {d.label for d in b} for a, b in zip(tags, plain_tags, strict=True)])
+    print(f"{count} captions, {synthesis.steps} steps, guidance {synthesis.guidance}, batch {synthesis.batch}, {device}")
+    print(f"stage {ours:.1f} pictures/s, plain loop {plain:.1f} pictures/s: {ours / plain:.1f} x")
+    print(f"same pictures: mean cosine of features {cosine.mean():.4f}, same tags {same:.3f}")
+
+
+if __name__ == "__main__":
+    main()
