@@ -39,8 +39,8 @@ from pipeline.world.scenes import STYLES
 from pipeline.world.sprites import CLASSES, COLOURS
 
 CONTEXT = 32  # tokens; the longest caption of the micro-world has 28
-_STEPS = 12
-_GUIDANCE = (2.0, 3.0, 4.5, 6.0)
+_STEPS = 8
+_GUIDANCE = (2.0, 3.0, 4.0, 5.0)
 _SCENES = 1000
 _SHOWN = 16
 _SEED = 90  # of scenes that no data set of the default holds
