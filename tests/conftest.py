@@ -77,7 +77,7 @@ def make_corpus() -> Callable[..., Corpus]:
         index = build_index(features)
         norms = torch.from_numpy(np.random.default_rng(seed + 1).uniform(5, 15, rows).astype(np.float32))
         near = nearest_others(index, features, range(rows), neighbours)[1].astype(np.int32)
-        return Corpus([f"caption {row}" for row in range(rows)], torch.from_numpy(features), norms, torch.from_numpy(near), index)
+        return Corpus("scenes", [f"caption {row}" for row in range(rows)], torch.from_numpy(features), norms, torch.from_numpy(near), index)
 
     return make
 
@@ -130,6 +130,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose whole pipeline has run once, from nothing, without dvc.lock."""
     project = Project.create(tmp_path_factory.mktemp("finished") / "project")
     output = project.run("dvc", "repro").stdout
-    assert len(project.stages_run(output)) == 15
+    assert len(project.stages_run(output)) == 22
     project.commit("results")
     return project

@@ -18,12 +18,12 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-_COPIED = ("pipeline", "stages", "dvc.yaml", ".dvcignore", ".gitignore", "data/foundation")
+_COPIED = ("pipeline", "stages", "dvc.yaml", ".dvcignore", ".gitignore", "data/foundation", "data/synthetic/README.md")
 _YAML = YAML(typ="safe", pure=True)
 
 
 def tiny_params() -> dict[str, Any]:
-    """params.yaml as shipped, with sizes cut down and three systems left."""
+    """params.yaml as shipped, with sizes cut down and four systems left."""
     params = _YAML.load(ROOT / "params.yaml")
     for section in (params["world"], params["extract"]):
         del section["album"]
@@ -36,6 +36,10 @@ def tiny_params() -> dict[str, Any]:
     params["recipes"]["small"].update(steps=40, batch=32, learning_rate=0.004, warmup=4, evaluate_every=10)
     params["systems"]["text"] = {name: params["systems"]["text"][name] for name in ("decap", "knight")}
     params["systems"]["untrained"] = {"raw": params["systems"]["untrained"]["raw"]}
+    params["tag"]["datasets"] = ["scenes"]
+    params["synthesis"].update(captions=40, steps=2, batch=16, sample=4)
+    params["refinement"].update(steps=20, batch=16, snapshot_every=10)
+    params["recipes"]["small-4k"].update(steps=20, batch=16, warmup=4, evaluate_every=10, captions=40)
     params["captioning"].update(beams=2, max_new_tokens=12)
     params["evaluation"]["samples"] = 50
     return params

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.methods import METHODS
+from pipeline.methods import METHODS, find_method
 from tests.project import Project
 
 
@@ -41,7 +41,8 @@ def test_help_answers_at_once_because_torch_is_not_imported(finished: Project) -
 def test_methods_lists_each_method_with_paper_and_supervision(finished: Project) -> None:
     lines = unpaired(finished, "methods").stdout.splitlines()
     assert [line.split()[0] for line in lines] == sorted(METHODS)
-    assert all(line.split()[1] == "text" and len(line.split()) > 4 for line in lines)
+    assert [line.split()[1] for line in lines] == [find_method(name).supervision for name in sorted(METHODS)]
+    assert all(len(line.split()) > 4 for line in lines)
 
 
 def test_one_broken_picture_does_not_keep_the_others_from_being_captioned(finished: Project, pictures: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.methods import METHODS, find_method
-from pipeline.methods.base import Corpus, Method
+from pipeline.methods.base import Corpus, Images, Method
 from pipeline.params import check
 
 TRAINED = {"capdec": {"noise_variance": 0.016}, "decap": {}, "knight": {"k": 3}}
@@ -25,8 +25,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.fixture
-def images(unit_rows) -> Tensor:
-    return torch.from_numpy(unit_rows(5, 8, 99))
+def images(unit_rows) -> Images:
+    return Images(torch.from_numpy(unit_rows(5, 8, 99)))
 
 
 ROWS = torch.tensor([3, 0, 39, 17])
@@ -123,7 +123,7 @@ def test_capdec_without_noise_trains_on_the_caption_itself(make_corpus):
 
 @pytest.mark.parametrize("name", ["capdec", "raw"])
 def test_capdec_and_the_floor_get_the_image_as_it_is(make_corpus, images, name):
-    assert torch.equal(make(name).inference_condition(images, make_corpus()).vectors[:, 0], images)
+    assert torch.equal(make(name).inference_condition(images, make_corpus()).vectors[:, 0], images.features)
 
 
 def test_decap_trains_on_the_captions_own_feature(make_corpus):
@@ -137,7 +137,7 @@ def test_decap_sees_the_image_as_a_mixture_of_captions(make_corpus, images, temp
     corpus = make_corpus()
     found = make("decap", caption={"temperature": temperature}).inference_condition(images, corpus).vectors[:, 0]
     features = corpus.features.double()
-    for i, image in enumerate(images.double()):
+    for i, image in enumerate(images.features.double()):
         weights = torch.exp(features @ image / temperature)
         mixture = (weights[:, None] * features).sum(0)
         # float32 similarities, enlarged by 1 / 0.01
@@ -165,7 +165,7 @@ def test_knight_trains_on_the_nearest_other_captions_and_never_on_the_caption_it
 def test_knight_sees_the_captions_nearest_to_the_image(make_corpus, images, k):
     corpus = make_corpus()
     found = make("knight", {"k": k}).inference_condition(images, corpus).vectors
-    for i, image in enumerate(images):
+    for i, image in enumerate(images.features):
         assert torch.equal(found[i], corpus.features[naive_nearest(corpus, image, k)].float())
 
 
@@ -173,13 +173,13 @@ def test_knight_with_no_neighbours_maps_nothing(make_corpus, images):
     corpus, method = make_corpus(), make("knight", {"k": 0, "normalized": False})
     assert method.prefix_length == 1
     assert torch.equal(method.training_condition(corpus, ROWS, generator()).vectors[:, 0], corpus.features[ROWS].float())
-    assert torch.equal(method.inference_condition(images, corpus).vectors[:, 0], images)
+    assert torch.equal(method.inference_condition(images, corpus).vectors[:, 0], images.features)
 
 
 def test_knight_on_lengths_as_encoded_multiplies_each_neighbour_by_its_own(make_corpus, images):
     corpus, method = make_corpus(), make("knight", {"k": 2, "normalized": False})
     for condition, queries, own in ((method.training_condition(corpus, ROWS, generator()), corpus.features[ROWS], ROWS.tolist()),
-                                    (method.inference_condition(images, corpus), images, [None] * 5)):
+                                    (method.inference_condition(images, corpus), images.features, [None] * 5)):
         for i, row in enumerate(own):
             for j, near in enumerate(naive_nearest(corpus, queries[i], 2, without=row)):
                 torch.testing.assert_close(condition.vectors[i, j], corpus.features[near].float() * corpus.norms[near])
@@ -213,6 +213,6 @@ def test_a_parameter_of_another_method_is_refused(user_error):
 
 def test_clipre_gives_the_caption_nearest_to_the_image(make_corpus, images):
     corpus = make_corpus()
-    expected = [corpus.texts[naive_nearest(corpus, image, 1)[0]] for image in images]
+    expected = [corpus.texts[naive_nearest(corpus, image, 1)[0]] for image in images.features]
     assert make("clipre").caption(images, corpus) == expected
     assert len(set(expected)) > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,13 @@ from dvc.repo import Repo
 
 import pipeline.indexing
 import pipeline.stores
+import pipeline.synthesis
+import pipeline.tagging
 from pipeline.files import digest_tree
 from tests.project import Project, patched, tiny_params
 
-SYSTEMS = ("decap", "knight", "raw")
-ARTEFACTS = ("raw", "corpus", "features", "index", "models", "captions", "scores", "metrics", "report")
+SYSTEMS = ("decap", "knight", "raw", "syntic")
+ARTEFACTS = ("raw", "corpus", "features", "index", "synthetic", "tags", "models", "captions", "scores", "metrics", "report")
 
 
 def digests(project: Project) -> dict[str, str]:
@@ -103,8 +106,12 @@ def edit(key: str, value: object):
     return lambda project: project.edit(key, value)
 
 
-EVALUATE = {"evaluate_text@decap", "evaluate_text@knight", "evaluate_untrained@raw", "report"}
-CAPTION = {"caption_text@decap", "caption_text@knight", "caption_untrained@raw"} | EVALUATE
+EVALUATE = {"evaluate_text@decap", "evaluate_text@knight", "evaluate_untrained@raw", "evaluate_synthetic@syntic", "report"}
+CAPTION = {"caption_text@decap", "caption_text@knight", "caption_untrained@raw", "caption_synthetic@syntic"} | EVALUATE
+SYNTIC = {"train_synthetic@syntic", "caption_synthetic@syntic", "evaluate_synthetic@syntic", "report"}
+PROJECTED = {"project@micro-scenes"} | SYNTIC
+REFINED = {"refine@micro-scenes"} | PROJECTED
+DRAWN = {"synthesize@scenes"} | REFINED
 KNIGHT = {"train_text@knight", "caption_text@knight", "evaluate_text@knight", "report"}
 DECAP = {"train_text@decap", "caption_text@decap", "caption_untrained@raw", "evaluate_text@decap", "evaluate_untrained@raw", "report"}
 
@@ -117,10 +124,17 @@ DECAP = {"train_text@decap", "caption_text@decap", "caption_untrained@raw", "eva
     (edit("settings.other", {"test": "scenes", "support": "scenes", "split": "val"}), CAPTION),
     (edit("evaluation.samples", 60), EVALUATE),
     (edit("recipes.small.steps", 41), KNIGHT | DECAP),
-    (edit("index.neighbours", 7), {"index@micro-scenes"} | KNIGHT | DECAP),
+    (edit("index.neighbours", 7), {"index@micro-scenes"} | KNIGHT | DECAP | SYNTIC),
     (edit("world.scenes.test", 11), {"world@scenes", "extract@scenes", "embed_text@micro-scenes", "embed_images@micro-scenes",
-                                     "embed_images@judge-scenes", "index@micro-scenes"} | KNIGHT | DECAP),
-    (edit("clips.micro.batch", 64), {"embed_text@micro-scenes", "embed_images@micro-scenes", "index@micro-scenes"} | KNIGHT | DECAP),
+                                     "embed_images@judge-scenes", "index@micro-scenes", "tag@scenes"} | KNIGHT | DECAP | DRAWN),
+    (edit("clips.micro.batch", 64),
+     {"embed_text@micro-scenes", "embed_images@micro-scenes", "index@micro-scenes"} | KNIGHT | DECAP | DRAWN),
+    (edit("detector.threshold", 0.5), {"tag@scenes"} | DRAWN),
+    (edit("synthesis.seed", 1), DRAWN),
+    (edit("refinement.steps", 30), REFINED),
+    (edit("projection.temperature.scenes", 0.02), PROJECTED),
+    (edit("systems.synthetic.syntic.train.objects", False), SYNTIC),
+    (append("pipeline/methods/syntic.py"), SYNTIC),
     (append("pipeline/methods/knight.py"), KNIGHT),
     (append("pipeline/metrics/bootstrap.py"), EVALUATE),
     (append("pipeline/errors.py"), set()),
@@ -137,8 +151,23 @@ def test_an_edit_reruns_what_depends_on_it_and_nothing_else(finished: Project, t
     assert changed | downstream == expected
 
 
+def test_without_synthetic_systems_no_stage_draws_or_reads_synthetic_pictures(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    project.edit("systems.synthetic", {})
+    project.edit("synthesis.corpora", [])
+    with Repo(str(project.folder)) as repo:
+        left = {stage.name.split("@")[0] for stage in repo.index.stages}
+    assert left & {"synthesize", "refine", "project", "train_synthetic", "caption_synthetic", "evaluate_synthetic"} == set()
+    assert {"train_text", "report"} <= left
+    shutil.rmtree(project.folder / "data/synthetic/scenes")
+    ran = project.stages_run(project.run("dvc", "repro").stdout)
+    assert ran == {"report"}
+    assert "Synthetic pairs" not in (project.folder / "data/report/index.html").read_text()
+
+
 def small_shards() -> None:
     pipeline.stores.SHARD_ROWS = pipeline.indexing.SHARD_ROWS = 100
+    pipeline.synthesis._SHARD = pipeline.tagging._SHARD = 16
 
 
 def kill() -> None:
@@ -170,6 +199,11 @@ def without(folder: Path) -> Iterator[None]:
     ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "pipeline.resume:publish", 0),
     ("embed_images", "micro scenes", "features/micro/images/scenes.zarr", "pipeline.images:_to_rgb", 5),
     ("index", "micro scenes", "index/micro/scenes", "pipeline.resume:Work.record", 2),
+    ("synthesize", "scenes", "synthetic/scenes/pairs", "pipeline.resume:Work.record", 1),
+    ("tag", "scenes", "tags/scenes", "pipeline.resume:Work.record", 1),
+    ("refine", "micro scenes", "synthetic/scenes/refined/micro", "pipeline.refinement:contrastive_loss", 15),
+    ("project", "micro scenes", "synthetic/scenes/projected/micro", "pipeline.refinement:write_store", 1),
+    ("train", "syntic", "models/syntic", "pipeline.training:schedule", 2 * 15),
     ("train", "knight", "models/knight", "pipeline.training:schedule", 2 * 25),
     ("train", "knight", "models/knight", "pipeline.decoders:Decoder.save", 0),
     ("caption", "decap", "captions/decap", "pipeline.captioning:write_json", 1),
@@ -188,6 +222,8 @@ def test_a_killed_stage_resumes_to_the_bytes_of_an_uninterrupted_run(finished: P
     resumed = run_stage(project, stage, arguments)
     assert resumed.returncode == 0, resumed.stderr
     assert digest_tree(folder) == uninterrupted
-    if (stage, target) == ("train", "pipeline.training:schedule"):
+    if (arguments, target) == ("knight", "pipeline.training:schedule"):
         assert "40/40 steps" in resumed.stderr
         assert "from step 20" in resumed.stderr  # the last snapshot before the kill at step 25
+    if (arguments, target) == ("syntic", "pipeline.training:schedule"):
+        assert "from step 10" in resumed.stderr

@@ -12,7 +12,7 @@ import pytest
 from pipeline import stores
 from pipeline.files import digest_tree
 from pipeline.resume import resumable
-from pipeline.stores import FeatureStore, Origin, read, write_shards
+from pipeline.stores import FeatureStore, Origin, read, unit, write_shards, write_store
 
 TARGET = Path("data/features/tiny/text/scenes.zarr")
 ORIGIN = Origin("tiny", "c" * 64, 8, "none", "t" * 64)
@@ -57,6 +57,31 @@ def test_features_come_back_as_unit_rows_with_their_lengths(shape):
     # half precision rounds each number below 1 by at most 2 ** -12
     np.testing.assert_allclose(store.features.astype(np.float64), raw / lengths[..., None], atol=2**-12 * 1.01)
     np.testing.assert_allclose(np.linalg.norm(store.features.astype(np.float32), axis=-1), 1, atol=2e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 8, ROWS])
+def test_a_store_written_in_one_go_has_the_bytes_of_one_written_in_shards(rows):
+    origin = Origin("tiny", "c" * 64, 8, "none", "t" * 64, truncated=sum(min(8, rows - start) - 3 for start in range(0, rows, 8)))
+    write(raw=raw_features()[:rows], origin=origin)
+    write_store(Path("at-once.zarr"), raw_features()[:rows], origin)
+    assert digest_tree(Path("at-once.zarr")) == digest_tree(TARGET)
+    assert read(Path("at-once.zarr")).origin == origin
+
+
+def test_a_store_written_over_another_keeps_nothing_of_it():
+    for raw in (raw_features(), raw_features((3, 8))):
+        write_store(TARGET, raw, ORIGIN)
+    assert read(TARGET).features.shape == (3, 8)
+    assert not (TARGET / "features/c/1/0").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_unit_rows_have_length_one_in_single_precision_and_zeros_stay_zeros(dtype):
+    raw = raw_features()
+    raw[4] = 0
+    rows = unit(raw.astype(dtype))
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), [0.0 if row == 4 else 1.0 for row in range(ROWS)], rtol=1e-6)
 
 
 def test_a_store_knows_its_origin_and_how_many_sentences_were_cut():

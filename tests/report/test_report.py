@@ -261,6 +261,29 @@ def test_numeric_variants_become_curves_and_others_a_table(project: Path) -> Non
     assert "1.250" in html
 
 
+def test_switched_variants_become_a_table_with_a_row_each_and_check_marks(project: Path) -> None:
+    runs = []
+    for seed in (0, 1, 2):
+        for number in range(8):
+            variant = ", ".join(f"train.{part}={bool(number >> bit & 1)}" for bit, part in enumerate(("optimize", "project", "objects")))
+            runs += [f'syntic,"{variant}",{seed},in-domain,20,{50 + 2 * number + seed},45,55,8',
+                     f'syntic,"{variant}",{seed},cross-domain,20,{30 - 2 * number + seed},25,35,8']
+    write_sweep(project, *runs[:-1], 'syntic,"train.optimize=True, train.k=3",0,in-domain,20,1,0,2,0')
+    (sweep,) = read_sweeps(project / "data/sweeps").sweeps
+    (table,) = sweep.switches
+    assert ["".join("-x"[flag] for flag in flags) for flags, _ in table.rows][:5] == ["---", "x--", "-x-", "--x", "xx-"]
+    assert (table.settings, table.seeds) == (("in-domain", "cross-domain"), ("0", "1", "2"))
+    assert table.tops == (65.0, 31.0)
+    assert [variant for _, variant, _ in sweep.grid.rows] == ["train.optimize=True, train.k=3"]
+    html = section(render(gather(PARAMS)), "sweeps")
+    body = html.split('<table class="switches">')[1].split("</table>")[0]
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in body.split("<tbody>")[1].split("<tr>")[1:]]
+    assert rows[0] == ["·", "·", "·", "50.0", "51.0", "52.0", "51.0", "[45.0,", "55.0]", "30.0", "31.0", "32.0", "31.0", "[25.0,", "35.0]"]
+    assert rows[-1][:9] == ["✓", "✓", "✓", "64.0", "65.0", "66.0", "65.0", "[45.0,", "55.0]"]
+    assert rows[-1][9:13] == ["16.0", "17.0", "—", "16.5"]
+    assert body.count('class="n top"') == 2
+
+
 def test_a_sweep_with_a_wrong_column_or_number_is_named(tmp_path: Path) -> None:
     (tmp_path / "k.csv").write_text("system,variant\n")
     with pytest.raises(UserError, match=r"k\.csv has no column 'seed'"):

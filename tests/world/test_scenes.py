@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.world.captions import NOUNS, PLACES, describe
+from pipeline.world.captions import NOUNS, PLACES, describe, describe_naming
 from pipeline.world.scenes import BACKGROUNDS, POOLS, STYLES, Scene, Thing, generator, render, sample_scene, to_record
 from pipeline.world.sprites import SPRITES
 
@@ -116,6 +116,18 @@ def test_captions_name_only_things_in_the_picture(style):
             assert all(meaning & things for meaning in nouns), (caption, things)
             assert bool(nouns) == bool(things), (caption, things)
             assert len(nouns) <= 3
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_each_caption_comes_with_the_things_that_it_names(style):
+    for index in range(150):
+        rng = generator(style, "test", 3, index)
+        scene = sample_scene(style, rng)
+        for caption, names in describe_naming(scene, rng):
+            nouns = named(without_place(caption, scene), style)
+            assert len(set(names)) == len(names)
+            assert all(any(name in meaning for meaning in nouns) for name in names), (caption, names)
+            assert all(meaning & set(names) for meaning in nouns), (caption, names)
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -1,0 +1,54 @@
+"""The foundation pool: each scene with its captions, whatever the blocks and workers that draw it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from pipeline.foundation import pool
+from pipeline.foundation.pool import Pool, draw_pool
+from pipeline.world.captions import describe
+from pipeline.world.scenes import STYLES, generator, render, sample_scene
+
+
+@pytest.fixture
+def draw(monkeypatch: pytest.MonkeyPatch):
+    """draw(count, block, styles): a pool drawn in this process, in blocks of so many scenes."""
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+
+    def drawn(count: int, block: int = 3, styles: tuple[str, ...] = STYLES) -> Pool:
+        monkeypatch.setattr(pool, "_BLOCK", block)
+        return draw_pool("val", 7, count, 2, styles)
+
+    return drawn
+
+
+@pytest.mark.parametrize("styles", [STYLES, ("scenes", "scenes", "album")])
+def test_every_row_of_a_pool_is_the_scene_of_its_number(draw, styles):
+    found = draw(8, styles=styles)
+    assert found.images.shape == (8, 64, 64, 3)
+    for index in range(8):
+        style = styles[index % len(styles)]
+        rng = generator(style, "val", 7, index)
+        scene = sample_scene(style, rng)
+        np.testing.assert_array_equal(found.images[index], np.asarray(render(scene)))
+        assert found.captions[index] == describe(scene, rng, 5)
+        assert (found.things[index], found.backgrounds[index], STYLES[found.styles[index]]) == (scene.things, scene.background, style)
+        names = {thing.name for thing in scene.things}
+        assert [set(named) <= names for named in found.named[index]] == [True] * 5
+
+
+def test_a_pool_does_not_depend_on_its_blocks(draw):
+    one, other = draw(8, block=3), draw(8, block=500)
+    np.testing.assert_array_equal(one.images, other.images)
+    assert (one.captions, one.named, one.things, one.backgrounds) == (other.captions, other.named, other.things, other.backgrounds)
+
+
+def test_pixels_run_from_minus_one_to_one_channels_first(draw):
+    found = draw(4)
+    pixels = found.pixels(np.array([2, 0]))
+    assert pixels.shape == (2, 3, 64, 64)
+    assert -1 <= pixels.min() < -0.5 < 0.5 < pixels.max() <= 1
+    np.testing.assert_allclose((pixels[0].permute(1, 2, 0) + 1) * 127.5, found.images[2], atol=1e-4)
