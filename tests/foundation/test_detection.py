@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -163,13 +164,25 @@ def test_what_is_trained_is_a_detector_of_the_micro_worlds_classes(tmp_path: Pat
     assert all(0 <= value <= 1 for style in ("scenes", "album") for value in figures[style].values())
 
 
+@pytest.mark.parametrize("rate", [0.0, 1e-3])
+def test_the_detector_starts_from_the_trained_backbone_and_goes_on_training_it(tmp_path: Path, quick, rate) -> None:
+    recipe = replace(TINY, detr=replace(PLAN, learning_rate=rate))
+    train(recipe, tmp_path / "tiny")
+    (tmp_path / "work").mkdir()
+    dense = detection.train_dense(recipe, pool.draw_pool("foundation", recipe.seed, recipe.scenes), tmp_path / "work")
+    found = Detector(tmp_path / "tiny", DetectorParams("tiny"), torch.device("cpu")).model.model.backbone.model.state_dict()
+    weights = {name: value for name, value in dense.backbone.state_dict().items() if value.is_floating_point()}
+    same = [torch.equal(found[name], value.half().float()) for name, value in weights.items()]
+    assert all(same) == (rate == 0)
+
+
 def test_a_snapshot_of_another_recipe_is_not_resumed(tmp_path: Path, quick) -> None:
     with quick.context() as patch:
         interrupt_at(patch, 5)
         with pytest.raises(Interrupted):
             train(TINY, tmp_path / "model")
     with pytest.raises(UserError, match="another recipe"):
-        train(Recipe(**{**vars(TINY), "queries": 5}), tmp_path / "model")
+        train(replace(TINY, queries=5), tmp_path / "model")
 
 
 def test_boxes_are_taught_by_their_middle_and_size(quick) -> None:

@@ -235,12 +235,15 @@ def test_a_recipe_changed_before_the_unets_first_snapshot_learns_on_its_own_scen
     assert digest_file(tmp_path / "changed" / WEIGHTS[0]) == digest_file(tmp_path / "fresh" / WEIGHTS[0])
 
 
-def test_latents_have_unit_deviation_after_scaling(whole, quick) -> None:
+def test_latents_are_scaled_to_unit_deviation_and_computed_once(tmp_path: Path, whole, quick) -> None:
     vae = diffusion.AutoencoderKL.from_pretrained(whole / "vae", low_cpu_mem_usage=False)
     drawn = draw_pool("foundation", TINY.classifier.seed, TINY.classifier.scenes)
-    latents = autoencoder.encode(vae, drawn, np.arange(12)).float() * vae.config.scaling_factor
+    latents = diffusion._latents(vae, drawn, tmp_path / "latents.safetensors")
     assert latents.shape == (12, 4, 8, 8)
-    assert latents.std().item() == pytest.approx(1, abs=0.01)
+    # of half-precision weights, where the factor was found in single precision
+    assert latents.float().std().item() == pytest.approx(1, abs=0.01)
+    quick.setattr(autoencoder, "encode", None)
+    assert torch.equal(diffusion._latents(vae, drawn, tmp_path / "latents.safetensors"), latents)
 
 
 def seen(*names: str) -> list[Detection]:
