@@ -11,23 +11,23 @@ import math
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import open_clip
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
 from pipeline.encoders import text_features
-from pipeline.errors import UserError
 from pipeline.files import digest_of, finished_folder, locked, write_json
+from pipeline.foundation.loop import Schedule, optimise
 from pipeline.foundation.pool import CAPTIONS_PER_SCENE, Pool, draw_pool
 from pipeline.paths import MERGES_FILE
-from pipeline.progress import track
-from pipeline.training import schedule
 from pipeline.world.scenes import IMAGE_SIZE
 
 _MEAN_STD = (0.5, 0.5, 0.5)
@@ -108,7 +108,11 @@ def train(recipe: Recipe, out: Path, snapshot_every: int = 250) -> None:
         torch.manual_seed(recipe.seed)
         model = open_clip.create_model(f"local-dir:{work}", load_weights=False)
         tokenizer = open_clip.get_tokenizer(f"local-dir:{work}", bpe_path=str(work / MERGES_FILE))
-        losses = _optimise(model, recipe, pool, _tokens(pool, tokenizer), work / "snapshot.pt", snapshot_every)
+        model.logit_scale.requires_grad_(not recipe.fixed_scale)
+        plan = Schedule(recipe.steps, recipe.batch, recipe.learning_rate, recipe.warmup, recipe.weight_decay, seed=recipe.seed)
+        loss_of = partial(_loss, model.train(), recipe, pool, _tokens(pool, tokenizer))
+        _, losses = optimise(f"train {recipe.name}", model, loss_of, plan, len(pool.images), work / "snapshot.pt",
+                             digest_of(asdict(recipe)), snapshot_every, betas=(0.9, 0.98))
         with finished_folder(out) as folder:
             for name in (MERGES_FILE, "open_clip_config.json"):
                 shutil.copyfile(work / name, folder / name)
@@ -129,54 +133,12 @@ def _tokens(pool: Pool, tokenizer: Any) -> Tensor:
     return flat[:, :longest].reshape(len(pool.captions), CAPTIONS_PER_SCENE, longest)
 
 
-def _optimise(model: Any, recipe: Recipe, pool: Pool, tokens: Tensor, snapshot: Path, every: int) -> list[float]:
-    """AdamW with warm-up and cosine decay on the symmetric InfoNCE; returns the mean loss of every `every` steps."""
-
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    if recipe.fixed_scale:
-        model.logit_scale.requires_grad_(False)
-    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-                                  lr=recipe.learning_rate, betas=(0.9, 0.98))
-    start, losses, running = 0, [], []
-    if snapshot.exists():
-        state = torch.load(snapshot, weights_only=True)
-        if state.get("recipe") != digest_of(asdict(recipe)):
-            raise UserError(f"{snapshot} belongs to another recipe: delete its folder, or rebuild elsewhere with --out")
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        start, losses = state["step"], state["losses"]
-    per_epoch = len(pool.images) // recipe.batch
-    loss_function = open_clip.ClipLoss()
-    model.train()
-    for step in track(range(start, recipe.steps), f"train {recipe.name}", recipe.steps, "steps", done=start):
-        order = np.random.default_rng([recipe.seed, step // per_epoch]).permutation(len(pool.images))
-        rows = order[(step % per_epoch) * recipe.batch :][: recipe.batch]
-        which = torch.from_numpy(np.random.default_rng([recipe.seed, 7, step]).integers(0, CAPTIONS_PER_SCENE, len(rows)))
-        images = torch.from_numpy(pool.images[rows]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        texts = tokens[torch.from_numpy(rows), which]
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            image_features = model.encode_image(images)
-            text = text_features(model, texts)
-        loss = loss_function(nn.functional.normalize(image_features.float(), dim=-1), nn.functional.normalize(text.float(), dim=-1),
-                             model.logit_scale.exp())
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
-        running.append(loss.item())
-        if (step + 1) % every == 0 or step + 1 == recipe.steps:
-            losses.append(round(sum(running) / len(running), 4))
-            running = []
-            print(f"step {step + 1}: loss {losses[-1]}, logit scale {model.logit_scale.exp().item():.1f}", flush=True)
-            partial = snapshot.with_suffix(".partial")
-            with partial.open("wb") as file:
-                torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1, "losses": losses,
-                            "recipe": digest_of(asdict(recipe))}, file)
-            partial.replace(snapshot)
-    return losses
-
+def _loss(model: Any, recipe: Recipe, pool: Pool, tokens: Tensor, step: int, rows: NDArray[np.int64]) -> Tensor:
+    """The symmetric InfoNCE of a batch, a random caption for each of its scenes."""
+    which = torch.from_numpy(np.random.default_rng([recipe.seed, 7, step]).integers(0, CAPTIONS_PER_SCENE, len(rows)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image = model.encode_image(pool.pixels(rows))
+        text = text_features(model, tokens[torch.from_numpy(rows), which])
+    units = [nn.functional.normalize(features.float(), dim=-1) for features in (image, text)]
+    loss: Tensor = open_clip.ClipLoss()(*units, model.logit_scale.clamp(max=math.log(100)).exp())
+    return loss

@@ -9,6 +9,7 @@ import gzip
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Recipe:
 
     empty: share of captions dropped for classifier-free guidance. layout: weight of the auxiliary loss that reads classes and colours
     from the UNet's features. things: how much more the cells that things cover weigh. middle, spread: normal distribution of the
-    training noise's log signal-to-noise ratio.
+    training noise's log signal-to-noise ratio. further: a second training from the first one's averaged weights.
     """
 
     name: str = "diffusion"
@@ -65,6 +66,8 @@ class Recipe:
         seed=4, backbone=Schedule(steps=1_200, batch=32, learning_rate=2e-3, weight_decay=1e-3, seed=4)))
     autoencoder: autoencoder.Recipe = field(default_factory=autoencoder.Recipe)
     unet: Schedule = field(default_factory=lambda: Schedule(steps=7_000, batch=32, learning_rate=5e-4, warmup=200, average=0.999, seed=5))
+    further: Schedule = field(
+        default_factory=lambda: Schedule(steps=6_000, batch=32, learning_rate=4e-4, warmup=200, average=0.999, seed=6))
     channels: tuple[int, ...] = (128, 192)
     layers: int = 1
     heads: int = 4
@@ -306,10 +309,8 @@ def _unet(recipe: Recipe, pool: Pool, latents: Tensor, tokenizer: CLIPTokenizer,
     scheduler = DDPMScheduler(**_BETAS)
     kept = scheduler.alphas_cumprod.double()
     weights = noise_weights(torch.log(kept / (1 - kept)), recipe.middle, recipe.spread)
-    torch.manual_seed(recipe.seed)
-    model = Denoiser(build_unet(recipe, latents.shape[1], encoder.config.hidden_size)).train()
 
-    def loss_of(step: int, rows: NDArray[np.int64]) -> Tensor:
+    def loss_of(model: Denoiser, step: int, rows: NDArray[np.int64]) -> Tensor:
         which = torch.randint(tokens.shape[1], (len(rows),))
         texts = tokens[torch.from_numpy(rows), which].long()
         texts[torch.rand(len(rows)) < recipe.empty] = nothing
@@ -318,13 +319,22 @@ def _unet(recipe: Recipe, pool: Pool, latents: Tensor, tokenizer: CLIPTokenizer,
         clean = latents[torch.from_numpy(rows)].float()
         noise = torch.randn_like(clean)
         times = torch.multinomial(weights, len(rows), replacement=True)
-        velocity, layout = model(scheduler.add_noise(clean, noise, times), times, text)
+        noisy = scheduler.add_noise(clean, noise, times).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            velocity, layout = model(noisy, times, text)
         truth = coverage([pool.things[row] for row in rows], autoencoder.CELLS)
         covered = truth[:, : len(CLASSES)].amax(1, keepdim=True)
-        error = (velocity - scheduler.get_velocity(clean, noise, times)).square()
+        error = (velocity.float() - scheduler.get_velocity(clean, noise, times)).square()
         loss: Tensor = (error * (1 + recipe.things * covered)).mean()
-        return loss + recipe.layout * 38 * nn.functional.binary_cross_entropy_with_logits(layout, truth)
+        return loss + recipe.layout * 38 * nn.functional.binary_cross_entropy_with_logits(layout.float(), truth)
 
-    trained, losses = optimise("train the UNet", model, loss_of, recipe.unet, len(pool.images), work / "unet.pt", identity)
-    whole: Any = trained
-    return whole.unet.eval(), losses
+    torch.manual_seed(recipe.seed)
+    unet = build_unet(recipe, latents.shape[1], encoder.config.hidden_size)
+    losses: list[float] = []
+    for label, plan, snapshot in (("train the UNet", recipe.unet, "unet.pt"), ("train the UNet further", recipe.further, "further.pt")):
+        torch.manual_seed(plan.seed)
+        model = Denoiser(unet).train().to(memory_format=torch.channels_last)
+        trained: Any
+        trained, part = optimise(label, model, partial(loss_of, model), plan, len(pool.images), work / snapshot, identity)
+        unet, losses = trained.unet, losses + part
+    return unet.eval().to(memory_format=torch.contiguous_format), losses

@@ -31,7 +31,7 @@ class Schedule:
 
 
 def optimise(label: str, trained: nn.Module, loss_of: Callable[[int, NDArray[np.int64]], Tensor], plan: Schedule, examples: int,
-             snapshot: Path, identity: str, every: int = 250) -> tuple[nn.Module, list[float]]:
+             snapshot: Path, identity: str, every: int = 250, betas: tuple[float, float] = (0.9, 0.999)) -> tuple[nn.Module, list[float]]:
     """Train in place; returns the model to keep (the running average where one is asked for) and the mean loss of every `every` steps.
 
     loss_of: from the step's number and its rows of the pool; torch is seeded anew for each step, so that a resumed run draws the same.
@@ -40,7 +40,7 @@ def optimise(label: str, trained: nn.Module, loss_of: Callable[[int, NDArray[np.
     named = [(name, p) for name, p in trained.named_parameters() if p.requires_grad]
     groups = [{"params": [p for _, p in named if p.ndim > 1], "weight_decay": plan.weight_decay},
               {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=plan.learning_rate)
+    optimiser = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=betas)
     averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True) if plan.average else None
     start, losses = 0, []
     if snapshot.exists():
@@ -52,7 +52,7 @@ def optimise(label: str, trained: nn.Module, loss_of: Callable[[int, NDArray[np.
         if averaged is not None:
             averaged.load_state_dict(state["averaged"])
         start, losses = state["step"], state["losses"]
-    per_epoch = examples // plan.batch
+    per_epoch = max(examples // plan.batch, 1)
     running: list[float] = []
     for step in track(range(start, plan.steps), label, plan.steps, "steps", done=start):
         order = np.random.default_rng([plan.seed, step // per_epoch]).permutation(examples)

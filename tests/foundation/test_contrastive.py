@@ -10,7 +10,7 @@ import torch
 from pipeline.encoders import Clip, ClipParams
 from pipeline.errors import UserError
 from pipeline.files import digest_file, read_json
-from pipeline.foundation import contrastive
+from pipeline.foundation import loop
 from pipeline.foundation.contrastive import Recipe, train
 
 TINY = Recipe(
@@ -25,14 +25,14 @@ class Interrupted(Exception):
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    original = contrastive.schedule
+    original = loop.schedule
 
     def schedule(now: int, *arguments: int) -> float:
         if now == step:
             raise Interrupted
         return original(now, *arguments)
 
-    monkeypatch.setattr(contrastive, "schedule", schedule)
+    monkeypatch.setattr(loop, "schedule", schedule)
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights_and_leaves_no_scratch(tmp_path: Path, monkeypatch) -> None:

@@ -34,8 +34,8 @@ SUM_ORDER = 1e-4
 PLAN = Schedule(steps=3, batch=4, learning_rate=1e-3, warmup=1, average=0.5)
 TINY = Recipe(
     name="tiny", seed=0, scenes=24, classifier=detection.Recipe(name="classifier", seed=0, scenes=12, backbone=replace(PLAN, average=0.0)),
-    autoencoder=autoencoder.Recipe(channels=(4, 4, 8, 8), latent_channels=4, schedule=PLAN, decoder=PLAN), unet=PLAN, channels=(16, 32),
-    heads=2,
+    autoencoder=autoencoder.Recipe(channels=(4, 4, 8, 8), latent_channels=4, schedule=PLAN, decoder=PLAN), unet=PLAN, further=PLAN,
+    channels=(16, 32), heads=2,
 )
 TEXTS = [
     "", " ", "a red car on the street", "Two  Dogs,\n and a CAT!", "it's the dog's ball; they're 3 or 42", "café naïve Ünïcode ß éé",
@@ -150,7 +150,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def interrupt_at(patch: pytest.MonkeyPatch, call: int | None) -> list[int]:
-    """Dies in the step of this number, counted over classifier, autoencoder, decoder and UNet; the list holds the steps that were taken."""
+    """Dies in the step of this number, counted over classifier, autoencoder, decoder and the UNet's two trainings.
+
+    The list holds the steps that were taken.
+    """
     original, steps = loop.schedule, []
 
     def schedule(step: int, *arguments: int) -> float:
@@ -191,12 +194,16 @@ def test_what_is_trained_draws_pictures(whole):
 def test_the_model_says_how_it_was_trained(whole):
     provenance = read_json(whole / "provenance.json")
     assert provenance["recipe"]["unet"]["steps"] == 3
-    assert {name: len(losses) for name, losses in provenance["losses"].items()} == {"autoencoder": 4, "unet": 2}
+    assert {name: len(losses) for name, losses in provenance["losses"].items()} == {"autoencoder": 4, "unet": 4}
     assert not whole.with_name("tiny.work").exists()
 
 
-# in the classifier, behind a snapshot of the autoencoder and of the decoder, before the UNet's first snapshot and behind it
-@pytest.mark.parametrize(("call", "left"), [(1, [0, 1, 2] * 4), (5, [2, *[0, 1, 2] * 2]), (8, [2, 0, 1, 2]), (10, [0, 1, 2]), (11, [2])])
+# in the classifier, behind a snapshot of the autoencoder and of the decoder, then before and behind the first snapshot of both of the
+# UNet's trainings
+@pytest.mark.parametrize(("call", "left"), [
+    (1, [0, 1, 2] * 5), (5, [2, *[0, 1, 2] * 3]), (8, [2, *[0, 1, 2] * 2]), (10, [0, 1, 2] * 2), (11, [2, 0, 1, 2]),
+    (13, [0, 1, 2]), (14, [2]),
+])
 def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path: Path, whole, quick, call, left) -> None:
     with quick.context() as patch:
         interrupt_at(patch, call)
