@@ -2,8 +2,9 @@
 
     python benchmarks/synthesis.py [--captions 64]
 
-Both draw the same captions with the same model, steps and guidance, and end with the same CLIP features and tags. The plain loop is
-what scripts do that call `pipe(prompt)`, save a PNG, and leave the encoding to later scripts, one file at a time.
+Both draw the same captions with the same model, steps, guidance and seeds, and end with CLIP features and tags. The plain loop is what
+scripts do: diffusers' pipeline as `from_pretrained` gives it, `pipe(prompt)`, a PNG, and encoding and tagging in later scripts, one file
+at a time. On a CPU with bfloat16 the stage draws in that; the plain loop's second line shows it with the stage's generator, batch 1.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from pipeline.device import choose_device
@@ -44,20 +48,30 @@ def main() -> None:
     features, tags = clip.encode_images(images), detector.detect(images)
     ours = count / (time.perf_counter() - start)
 
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{i}.png" for i in range(count)]
-        for text, seed, file in zip(texts, seeds, files, strict=True):
-            drawer.draw([text], [seed])[0][0].save(file)
-        plain_features = np.concatenate([clip.encode_images([Image.open(file).convert("RGB")]) for file in files])
-        plain_tags = [detector.detect([Image.open(file).convert("RGB")])[0] for file in files]
-    plain = count / (time.perf_counter() - start)
+    pipe: Any = StableDiffusionPipeline.from_pretrained(drawer.folder, local_files_only=True).to(device)
+    pipe.set_progress_bar_config(disable=True)
 
-    cosine = (features * plain_features).sum(1) / np.linalg.norm(features, axis=1) / np.linalg.norm(plain_features, axis=1)
-    same = np.mean([{d.label for d in a} == {d.label for d in b} for a, b in zip(tags, plain_tags, strict=True)])
+    def as_scripts_do(text: str, seed: int) -> Image.Image:
+        picture: Image.Image = pipe(text, num_inference_steps=synthesis.steps, guidance_scale=synthesis.guidance,
+                                    generator=torch.Generator("cpu").manual_seed(seed)).images[0]
+        return picture
+
     print(f"{count} captions, {synthesis.steps} steps, guidance {synthesis.guidance}, batch {synthesis.batch}, {device}")
-    print(f"stage {ours:.1f} pictures/s, plain loop {plain:.1f} pictures/s: {ours / plain:.1f} x")
-    print(f"same pictures: mean cosine of features {cosine.mean():.4f}, same tags {same:.3f}")
+    print(f"stage, in {drawer.precision}: {ours:.1f} pictures/s")
+    ways = {"diffusers' pipeline": as_scripts_do, "the stage's generator": lambda text, seed: drawer.draw([text], [seed])[0][0]}
+    for name, draw in ways.items():
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder) / f"{i}.png" for i in range(count)]
+            for text, seed, file in zip(texts, seeds, files, strict=True):
+                draw(text, seed).save(file)
+            plain_features = np.concatenate([clip.encode_images([Image.open(file).convert("RGB")]) for file in files])
+            plain_tags = [detector.detect([Image.open(file).convert("RGB")])[0] for file in files]
+        plain = count / (time.perf_counter() - start)
+        cosine = (features * plain_features).sum(1) / np.linalg.norm(features, axis=1) / np.linalg.norm(plain_features, axis=1)
+        same = np.mean([{d.label for d in a} == {d.label for d in b} for a, b in zip(tags, plain_tags, strict=True)])
+        print(f"plain loop with {name}: {plain:.1f} pictures/s, the stage is {ours / plain:.1f} x; "
+              f"mean cosine of the features {cosine.mean():.4f}, same tags {same:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ class StubGenerator:
     blank: pictures that the safety checker takes away, as (number in the caption, attempt).
     """
 
-    digest, device = "g" * 64, CPU
+    digest, device, precision = "g" * 64, CPU, "float32"
 
     def __init__(self, blank: Sequence[tuple[int, int]] = (), killed_at: int | None = None, **changes: object) -> None:
         self.params, self.blank, self.killed_at = params(**changes), set(blank), killed_at
