@@ -46,7 +46,7 @@ class Captioner:
         if system.reads is None and (trained["method"], trained["train"]) != (system.method, system.train):
             raise UserError(f"{folder} was trained with other parameters than params.yaml holds for {name}: run `dvc repro`")
         front = method.front(read_json(folder / "decoder.json")["clip_width"])
-        return Captioner(method, decoders.load(folder, device, front), decoding, device, trained["detector_digest"])
+        return Captioner(method, decoders.load(folder, device, front), decoding, device, trained.get("detector_digest"))
 
     def caption(self, images: Images, support: Corpus, label: str = "caption") -> list[str]:
         """One caption per picture, in order."""
@@ -72,11 +72,18 @@ def caption_settings(name: str, system: System, params: dict[str, Any], device: 
             image_ids, images, clip_digest = load_images(system.clip, setting, tags, encode)
             support = load_corpus(system.clip, setting.support, device, clip_digest)
             captioner = Captioner.load(name, system, params, clip_digest, device)
-            if tags and read_json(paths.tags(setting.test) / "tags.json")["detector_digest"] != captioner.detector_digest:
-                raise UserError(f"{paths.tags(setting.test)} was made with another detector than {name} was trained with: run `dvc repro`")
+            if tags:
+                require_detector(name, setting, captioner.detector_digest)
             captions = captioner.caption(images, support, f"{name}, {setting_name}")
             write_json(folder / f"{setting_name}.json",
                        [{"image_id": i, "caption": c} for i, c in zip(image_ids, captions, strict=True)])
+
+
+def require_detector(name: str, setting: Setting, digest: str | None) -> None:
+    """`UserError` if a setting's objects come from another detector than the one whose objects a system learnt to read."""
+    folder = paths.tags(setting.test)
+    if read_json(folder / "tags.json")["detector_digest"] != digest:
+        raise UserError(f"{folder} was made with another detector than {name} was trained with: run `dvc repro`")
 
 
 def load_images(clip: str, setting: Setting, tags: ObjectTags | None = None,

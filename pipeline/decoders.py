@@ -215,6 +215,7 @@ def load(folder: Path, device: torch.device, front: nn.Module | None = None) -> 
 
     Raises `UserError` when files are missing or do not belong together.
     """
+    transformers_logging.disable_progress_bar()  # of loading weights: quick
     about = read_json(folder / "decoder.json")
     merges = folder / MERGES_FILE
     try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.encoders import Clip
 from pipeline.errors import UserError
-from pipeline.files import digest_file, file_inside
+from pipeline.files import digest_file, file_inside, file_stamp
 from pipeline.resume import resumable
 from pipeline.stores import Origin, write_shards
 from pipeline.tables import read_table
@@ -41,7 +41,7 @@ def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
     files = [file_inside(raw, name) for name in read_table(table, ["path"])["path"]]
     origin = _origin(clip_name, clip, table)
     target = paths.image_features(clip_name, dataset)
-    with resumable(target, origin=asdict(origin), batch=clip.params.batch, files=[_stamp(f) for f in files], **_machine(clip)) as work:
+    with resumable(target, origin=asdict(origin), batch=clip.params.batch, files=[file_stamp(f) for f in files], **_machine(clip)) as work:
         write_shards(work, (len(files), clip.width), origin, f"embed images of {dataset} with {clip_name}",
                      lambda start, stop: (clip.encode_files(files[start:stop]), 0))
 
@@ -55,8 +55,3 @@ def _origin(clip_name: str, clip: Clip, table: Path) -> Origin:
 def _machine(clip: Clip) -> dict[str, Any]:
     """What rounding depends on: shards of two devices are never mixed."""
     return {"device": clip.device.type, "threads": torch.get_num_threads()}
-
-
-def _stamp(file: Path) -> tuple[str, int]:
-    """Name and size: enough to notice that a picture was exchanged between a kill and the resumed run."""
-    return file.name, file.stat().st_size if file.exists() else -1

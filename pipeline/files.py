@@ -21,6 +21,11 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_stamp(path: Path) -> tuple[str, int]:
+    """Name and size: enough to notice that a picture was exchanged between a kill and the resumed run."""
+    return path.name, path.stat().st_size if path.exists() else -1
+
+
 def digest_tree(folder: Path) -> str:
     """SHA-256 over the sorted relative names and the bytes of all files below `folder`; of the bytes alone for one file."""
     if folder.is_file():

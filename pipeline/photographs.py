@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
 from pipeline import paths
 from pipeline.captioning import Captioner
@@ -39,7 +38,6 @@ _NEAREST = 5
 
 def caption_files(images: Sequence[Path], system_name: str, support: str | None, as_json: bool, explain: bool) -> bool:
     """Print one caption per picture as soon as its batch is done; True if every picture could be read."""
-    transformers_logging.disable_progress_bar()  # of loading weights: what follows is quick
     params = load()
     system = find_system(system_name, params)
     files, whole = _expand(images)
@@ -50,7 +48,8 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
     captioner = Captioner.load(system_name, system, params, clip.digest, device)
     tags = captioner.method.objects
     detector = _detector(captioner, params) if tags else None
-    for batch in _batches(files, captioner.decoding.batch):
+    size = captioner.decoding.batch if detector is None else min(captioner.decoding.batch, detector.params.batch)
+    for batch in _batches(files, size):
         opened: list[tuple[Path, Tensor, Image.Image | None]] = []
         for file in batch:
             try:

@@ -20,20 +20,20 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline import paths
-from pipeline.captioning import Captioner, load_images
+from pipeline.captioning import Captioner, load_images, require_detector
 from pipeline.decoders import Decoder, Decoding
 from pipeline.device import choose_device
 from pipeline.encoders import load_clip
 from pipeline.errors import UserError
 from pipeline.evaluation import EvaluationParams, Split, load_split, score_setting
-from pipeline.files import digest_of
+from pipeline.files import digest_of, digest_tree
 from pipeline.indexing import load_corpus
 from pipeline.metrics import bootstrap
 from pipeline.pairs import label_encoder
 from pipeline.params import StrictParams, check, load, pick
 from pipeline.stores import read
 from pipeline.systems import Setting, System, find_system, make_method
-from pipeline.training import Plan, fit, pairs_digest, training_corpus
+from pipeline.training import Plan, detector_of, fit, pairs_digest, training_corpus
 
 _COLUMNS = ["system", "variant", "seed", "setting", "split", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CLIPScore",
             "fingerprint"]
@@ -92,6 +92,8 @@ def run_sweep(name: str) -> None:
         for setting_name in missing:
             setting = replace(check(Setting, pick(params, f"settings.{setting_name}"), f"settings.{setting_name}"), split=sweep.split)
             image_ids, images, clip_digest = load_images(variant.system.clip, setting, tags, encode)
+            if tags:
+                require_detector(variant.system_name, setting, detector_of(variant.system, method))
             captions = captioner.caption(images, load_corpus(variant.system.clip, setting.support, device, clip_digest),
                                          " ".join(_key(variant, setting_name)))
             where = setting.test, setting.split
@@ -156,6 +158,8 @@ def _fingerprint(variant: Variant, setting: str, sweep: SweepParams, params: dic
     stores: list[Any] = [asdict(read(paths.text_features(system.clip, system.corpus)).origin)]
     if plan and plan.method.uses_pairs:
         stores += pairs_digest(system, plan.method)
+    if plan and plan.method.objects:
+        stores.append(digest_tree(paths.tags(params["settings"][setting]["test"])))
     return digest_of([asdict(system), asdict(plan.system) if plan else None, asdict(plan.decoder) if plan else None,
                       asdict(plan.recipe) if plan else None, params["settings"][setting], sweep.split, params.get("captioning"),
                       params.get("evaluation"), judge_digest, stores])[:16]

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForObjectDetection
+from transformers.utils import logging as transformers_logging
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.files import digest_file, digest_model, file_inside, write_json
+from pipeline.files import digest_file, digest_model, file_inside, file_stamp, write_json
 from pipeline.images import open_image
 from pipeline.params import StrictParams
 from pipeline.progress import track
@@ -25,15 +26,13 @@ from pipeline.resume import resumable
 from pipeline.tables import read_table
 
 SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("score", pa.float32()), ("box", pa.list_(pa.float32(), 4))])
-_SHARD = 512
-
 
 @dataclass(frozen=True)
 class DetectorParams(StrictParams):
     """`detector` in params.yaml; SynTIC names neither threshold nor limit, 0.9 and 10 are ours.
 
     model: a folder of `data/foundation` in transformers' layout. threshold: lowest score of an object that is kept.
-    limit: at most so many objects a picture, the best first. batch: pictures at once.
+    limit: at most so many objects a picture, the best first. batch: pictures at once, in memory and through the model.
     """
 
     model: str
@@ -65,6 +64,7 @@ class Detector:
         self.folder, self.params, self.device = folder, params, device
         if not (folder / "config.json").exists():
             raise UserError(f"{folder} holds no detector (no config.json): restore it with `git checkout`, or save a DETR there")
+        transformers_logging.disable_progress_bar()  # of loading weights: quick
         try:
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
             model, about = AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True, dtype=torch.float32,
@@ -106,19 +106,21 @@ def load_detector(params: DetectorParams, device: torch.device) -> Detector:
 
 
 def tag_dataset(dataset: str, detector: Detector) -> None:
-    """Write `data/tags/<dataset>`: `tags.parquet`, a row per object, and `report.json`. Image tables give the pictures."""
+    """Write `data/tags/<dataset>`: `tags.parquet`, a row per object, and `tags.json`. Image tables give the pictures."""
     table = paths.images_table(dataset)
     rows = read_table(table, ["image_id", "path"])
     files = [file_inside(paths.raw(dataset), name) for name in rows["path"]]
-    with resumable(paths.tags(dataset), images=digest_file(table), detector=detector.digest, params=asdict(detector.params),
-                   device=detector.device.type, threads=torch.get_num_threads()) as work:
-        starts = [start for start in range(0, len(files), _SHARD) if str(start) not in work.done]
-        for start in track(starts, f"tag {dataset}", len(files), "images", done=len(work.done) * _SHARD, size=_SHARD):
-            part = slice(start, start + _SHARD)
+    size = detector.params.batch
+    with resumable(paths.tags(dataset), images=digest_file(table), files=[file_stamp(file) for file in files], detector=detector.digest,
+                   params=asdict(detector.params), device=detector.device.type, threads=torch.get_num_threads()) as work:
+        starts = [start for start in range(0, len(files), size) if str(start) not in work.done]
+        done = min(len(work.done) * size, len(files))
+        for start in track(starts, f"tag {dataset}", len(files), "images", done=done, size=size):
+            part = slice(start, start + size)
             found = detector.detect([open_image(file) for file in files[part]])
             write_tags(work.folder / f"{start}.parquet", rows["image_id"][part], found)
             work.record(str(start))
-        write_tag_set(work.output, [work.folder / f"{start}.parquet" for start in range(0, len(files), _SHARD)], detector, len(files))
+        write_tag_set(work.output, [work.folder / f"{start}.parquet" for start in range(0, len(files), size)], detector, len(files))
 
 
 def write_tags(path: Path, ids: Sequence[str], found: Sequence[Sequence[Detection]]) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
 
-from pipeline import paths, tagging
+from pipeline import paths
 from pipeline.files import digest_tree, read_json
 from pipeline.pairs import read_objects
 from pipeline.params import check
@@ -211,9 +211,8 @@ def test_no_pictures_give_an_empty_table_that_can_be_read(folder, tmp_path):
 
 @pytest.fixture
 def dataset(images, tmp_path, monkeypatch) -> str:
-    """A data set of seven pictures, tagged in shards of three."""
+    """A data set of seven pictures, tagged in shards of three, the detector's batch."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tagging, "_SHARD", 3)
     paths.raw("scenes").mkdir(parents=True)
     paths.corpus("scenes").mkdir(parents=True)
     for number, image in enumerate(images):
@@ -233,10 +232,9 @@ def test_a_data_sets_tags_are_those_of_its_pictures(folder, dataset, images):
     assert json.loads((paths.tags(dataset) / "tags.json").read_text())["images"] == 7
 
 
-def test_an_interrupted_tagging_looks_only_at_what_is_missing_and_ends_in_the_same_bytes(folder, dataset, monkeypatch):
-    tag_dataset(dataset, load(folder))
-    whole = digest_tree(paths.tags(dataset))
-    paths.tags(dataset).rename("aside")
+@pytest.fixture
+def killed_once(monkeypatch) -> list[int]:
+    """The detector dies at its second batch; the list holds the sizes of the batches it saw, 0 for its death."""
     real, seen = Detector.detect, []
 
     def detect(detector: Detector, batch: list[Image.Image]) -> list[list[Detection]]:
@@ -247,12 +245,27 @@ def test_an_interrupted_tagging_looks_only_at_what_is_missing_and_ends_in_the_sa
         return real(detector, batch)
 
     monkeypatch.setattr(Detector, "detect", detect)
+    return seen
+
+
+def test_an_interrupted_tagging_looks_only_at_what_is_missing_and_ends_in_the_same_bytes(folder, dataset, killed_once):
     with pytest.raises(Killed):
         tag_dataset(dataset, load(folder))
     assert not paths.tags(dataset).exists()
     tag_dataset(dataset, load(folder))
-    assert seen == [3, 0, 3, 1]
-    assert digest_tree(paths.tags(dataset)) == whole
+    assert killed_once == [3, 0, 3, 1]
+    resumed = digest_tree(paths.tags(dataset))
+    tag_dataset(dataset, load(folder))
+    assert killed_once[4:] == [3, 3, 1]
+    assert digest_tree(paths.tags(dataset)) == resumed
+
+
+def test_a_picture_exchanged_after_a_kill_is_looked_at_again(folder, dataset, killed_once):
+    with pytest.raises(Killed):
+        tag_dataset(dataset, load(folder))
+    Image.new("RGB", (50, 40), "red").save(paths.raw(dataset) / "0.png")
+    tag_dataset(dataset, load(folder))
+    assert killed_once == [3, 0, 3, 3, 1]
 
 
 def test_a_broken_picture_is_named(folder, dataset, user_error):
