@@ -99,6 +99,22 @@ def test_a_picture_does_not_depend_on_the_pictures_drawn_beside_it(folder, batch
     np.testing.assert_allclose(apart, together, atol=1)
 
 
+@pytest.mark.parametrize(("has", "precision"), [({}, "float32"), ({"avx512_bf16": False}, "float32"), ({"avx512_bf16": True}, "bfloat16"),
+                                                ({"amx_bf16": True}, "bfloat16")])
+def test_a_cpu_draws_in_bfloat16_where_it_multiplies_in_it(folder, monkeypatch, has, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert load(folder).precision == precision
+
+
+def test_bfloat16_changes_a_picture_far_less_than_another_seed_does(folder, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    short = pixels(load(folder), CAPTIONS, range(5))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    exact, other = pixels(load(folder), CAPTIONS, range(5)), pixels(load(folder), CAPTIONS, range(5, 10))
+    assert not np.array_equal(short, exact)
+    assert np.abs(short - exact).mean() < 0.1 * np.abs(other - exact).mean()
+
+
 def test_guidance_and_steps_change_the_picture(folder):
     plain = pixels(load(folder), CAPTIONS[:1], [0])
     for changes in ({"guidance": 1.0}, {"steps": 3}):
@@ -335,6 +351,15 @@ def test_pictures_of_other_parameters_are_not_continued(corpus, changes):
     other = StubGenerator(**changes)
     draw(other)
     assert sum(map(len, other.drawn)) == changes.get("captions", 23)
+
+
+def test_pictures_of_another_precision_are_not_continued(corpus, monkeypatch):
+    with pytest.raises(Killed):
+        draw(StubGenerator(killed_at=2))
+    other = StubGenerator()
+    other.precision = "bfloat16"
+    draw(other)
+    assert sum(map(len, other.drawn)) == 23
 
 
 def test_another_corpus_beside_this_one_draws_nothing_again(corpus):

@@ -19,7 +19,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from torch import Tensor
 
-from pipeline import paths, tagging
+from pipeline import paths, sweeps, tagging
 from pipeline.captioning import caption_settings, load_images
 from pipeline.decoders import Decoder, DecoderParams, Decoding, build, load, pad
 from pipeline.embedding import embed_images, embed_text
@@ -34,6 +34,7 @@ from pipeline.params import check
 from pipeline.photographs import caption_files
 from pipeline.refinement import ProjectionParams, RefinementParams, project_pairs, refine_pairs
 from pipeline.stores import read
+from pipeline.sweeps import SweepParams
 from pipeline.systems import Setting, System
 from pipeline.tagging import write_tag_set, write_tags
 from pipeline.training import Plan, train_system, training_corpus
@@ -390,6 +391,22 @@ def test_tags_of_another_detector_than_the_one_in_training_are_refused(inside, u
     file = paths.tags("scenes") / "tags.json"
     write_json(file, {**read_json(file), "detector_digest": "0" * 64})
     assert "another detector" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
+
+
+def test_a_model_that_does_not_say_whose_objects_it_learnt_is_refused(inside, user_error):
+    file = paths.model("syntic") / "system.json"
+    write_json(file, {key: value for key, value in read_json(file).items() if key != "detector_digest"})
+    assert "another detector" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
+
+
+@pytest.mark.parametrize(("train", "stale"), [({}, True), ({"objects": False}, False)])
+def test_a_sweeps_row_is_stale_when_what_was_detected_changes_for_systems_that_read_it(inside, train, stale):
+    sweep = SweepParams(("syntic",), ("in-domain",), {f"train.{key}": [value] for key, value in train.items()})
+    (variant,) = sweeps._variants(sweep, PARAMS)
+    before = sweeps._fingerprint(variant, "in-domain", sweep, PARAMS, "judge")
+    file = paths.tags("scenes") / "tags.json"
+    write_json(file, {**read_json(file), "threshold": 0.123})
+    assert (sweeps._fingerprint(variant, "in-domain", sweep, PARAMS, "judge") != before) == stale
 
 
 @pytest.mark.parametrize("train", [{}, {"optimize": False}, {"project": False}, {"optimize": False, "project": False}])
