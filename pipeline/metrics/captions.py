@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -79,11 +80,13 @@ def tokenize_pair(hypotheses: Mapping[str, str], references: Mapping[str, Sequen
 
 
 def score_tokenized(captions: Tokenized) -> CaptionScores:
-    """All scores of captions that are tokenized already."""
-    bleu, bleu_per_image = Bleu(4).compute_score(captions.references, captions.hypotheses, verbose=0)
-    meteor, meteor_per_image = _meteor(captions)
-    rouge_per_image = Rouge().compute_score(captions.references, captions.hypotheses)[1]
-    cider = cider_per_image(captions.hypotheses, captions.references)
+    """All scores of captions that are tokenized already. METEOR's process works while this one computes the others."""
+    with ThreadPoolExecutor(1) as waiting:
+        answers = waiting.submit(_meteor, captions)
+        bleu, bleu_per_image = Bleu(4).compute_score(captions.references, captions.hypotheses, verbose=0)
+        rouge_per_image = Rouge().compute_score(captions.references, captions.hypotheses)[1]
+        cider = cider_per_image(captions.hypotheses, captions.references)
+        meteor, meteor_per_image = answers.result()
     corpus = {f"BLEU-{n}": 100 * float(value) for n, value in enumerate(bleu, start=1)}
     corpus |= {"METEOR": 100 * meteor, "ROUGE-L": 100 * float(np.mean(rouge_per_image)), "CIDEr": float(np.mean(cider))}
     per_image = {
