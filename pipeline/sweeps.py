@@ -1,8 +1,8 @@
 """Variations of systems: trained, captioned and scored in one go, a row of a CSV file each.
 
 A sweep leaves no models behind, only `data/sweeps/<name>.csv`, the per-image CIDEr beside it, and paired comparisons between systems.
-A row that is already there is not computed again as long as its fingerprint still fits (parameters, corpus, CLIP, judge), so an
-interrupted sweep goes on where it was, and rows of older parameters go.
+A row that is already there, in this sweep's table or another's, is not computed again as long as its fingerprint still fits (parameters,
+corpus, CLIP, judge), so an interrupted sweep goes on where it was, and rows of older parameters go.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from pipeline.training import Plan, detector_of, fit, pairs_digest, training_cor
 
 _COLUMNS = ["system", "variant", "seed", "setting", "split", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CLIPScore",
             "fingerprint"]
+_COMPARISONS = "-comparisons"
+_Key = tuple[str, str, str, str]  # the first four columns
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def run_sweep(name: str) -> None:
     variants = _variants(sweep, params)
     wanted = {_key(variant, setting): _fingerprint(variant, setting, sweep, params, judge.digest)
               for variant in variants for setting in sweep.settings}
-    cider = _read_cider(table)
-    rows = {key: row for key, row in _read(table).items() if wanted.get(key) == row["fingerprint"] and "|".join(key) in cider}
+    rows, cider = _finished(table, wanted)
+    _write(table, rows, cider)
     for variant in variants:
         missing = [setting for setting in sweep.settings if _key(variant, setting) not in rows]
         if not missing:
@@ -103,7 +105,7 @@ def run_sweep(name: str) -> None:
             row = [*key, sweep.split, len(image_ids), *(f"{scores[column]:.4f}" for column in _COLUMNS[6:-1]), wanted[key]]
             rows[key] = dict(zip(_COLUMNS, map(str, row), strict=True))
             cider["|".join(key)] = per_image["CIDEr"].astype(np.float32)
-            _write(table, rows, cider)
+            _write(table, {key: rows[key] for key in wanted if key in rows}, cider)
             print(f"{' '.join(key)}: CIDEr {scores['CIDEr']:.1f} [{scores['CIDEr_low']:.1f}, {scores['CIDEr_high']:.1f}], "
                   f"shuffled {scores['CIDEr_shuffled']:.1f}", flush=True)
     if len(sweep.systems) > 1:
@@ -165,12 +167,23 @@ def _fingerprint(variant: Variant, setting: str, sweep: SweepParams, params: dic
                       params.get("evaluation"), judge_digest, stores])[:16]
 
 
-def _key(variant: Variant, setting: str) -> tuple[str, str, str, str]:
+def _key(variant: Variant, setting: str) -> _Key:
     return variant.system_name, variant.label, str(variant.system.seed), setting
 
 
-def _read(table: Path) -> dict[tuple[str, str, str, str], dict[str, str]]:
-    if not table.exists():
+def _finished(table: Path, wanted: dict[_Key, str]) -> tuple[dict[_Key, dict[str, str]], dict[str, Any]]:
+    """Of the rows wanted, with their fingerprints, those that stand in this table or any other, and their CIDEr per image."""
+    known: dict[str, tuple[dict[str, str], Any]] = {}
+    for file in [table, *sorted(paths.SWEEPS.glob("*.csv"))]:
+        cider = _read_cider(file)
+        known = {row["fingerprint"]: (row, cider["|".join(key)]) for key, row in _read(file).items() if "|".join(key) in cider} | known
+    found = {key: known[fingerprint] for key, fingerprint in wanted.items() if fingerprint in known}
+    return ({key: {**row, **dict(zip(_COLUMNS, key, strict=False))} for key, (row, _) in found.items()},
+            {"|".join(key): values for key, (_, values) in found.items()})
+
+
+def _read(table: Path) -> dict[_Key, dict[str, str]]:
+    if not table.exists() or table.stem.endswith(_COMPARISONS):
         return {}
     with table.open(encoding="utf-8", newline="") as file:
         return {(row["system"], row["variant"], row["seed"], row["setting"]): row for row in csv.DictReader(file)}
@@ -184,7 +197,7 @@ def _read_cider(table: Path) -> dict[str, Any]:
     return {key: np.array(values, np.float32) for key, values in zip(columns["key"], columns["CIDEr"], strict=True)}
 
 
-def _write(table: Path, rows: dict[tuple[str, str, str, str], dict[str, str]], cider: dict[str, Any]) -> None:
+def _write(table: Path, rows: dict[_Key, dict[str, str]], cider: dict[str, Any]) -> None:
     """Scores per image first: a row of the table that exists is complete."""
     cider = {"|".join(key): cider["|".join(key)] for key in rows}
     table.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +216,7 @@ def _write_csv(table: Path, columns: list[str], rows: list[dict[str, str]]) -> N
     partial.replace(table)
 
 
-def _compare(table: Path, sweep: SweepParams, rows: dict[tuple[str, str, str, str], dict[str, str]], cider: dict[str, Any],
+def _compare(table: Path, sweep: SweepParams, rows: dict[_Key, dict[str, str]], cider: dict[str, Any],
              params: EvaluationParams) -> None:
     """Every pair of systems: difference and ratio of CIDEr, seeds averaged per image, with paired 95 % intervals over images."""
     columns = ["setting", "a", "b", "difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high"]
@@ -216,7 +229,7 @@ def _compare(table: Path, sweep: SweepParams, rows: dict[tuple[str, str, str, st
                       *_ratio(means[a], means[b], params)]
             found.append(dict(zip(columns, [setting, a, b, *("" if np.isnan(value) else f"{value:.4f}" for value in values)],
                                   strict=True)))
-    _write_csv(table.with_name(f"{table.stem}-comparisons.csv"), columns, found)
+    _write_csv(table.with_name(f"{table.stem}{_COMPARISONS}.csv"), columns, found)
 
 
 def _ratio(a: np.ndarray, b: np.ndarray, params: EvaluationParams) -> tuple[float, float, float]:

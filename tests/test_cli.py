@@ -107,4 +107,8 @@ def test_a_sweep_resumes_and_compares_its_systems(finished: Project, tmp_path: P
     again = unpaired(project, "sweep", "tiny")
     assert table.read_text() == whole
     assert again.stdout.count("CIDEr") == 1, "finished rows were computed again"
+    project.edit("sweeps", {"part": {"systems": ["decap"], "vary": {"seed": [1]}, "settings": ["in-domain"], "split": "val"}})
+    assert "CIDEr" not in unpaired(project, "sweep", "part").stdout, "another sweep's rows were computed again"
+    (row,) = (project.folder / "data/sweeps/part.csv").read_text().splitlines()[1:]
+    assert row.replace("seed=1", "") in whole
     assert len((project.folder / "data/sweeps/tiny-comparisons.csv").read_text().splitlines()) == 3
