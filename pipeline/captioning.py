@@ -95,6 +95,11 @@ def load_images(clip: str, setting: Setting, tags: ObjectTags | None = None,
     if not rows:
         raise UserError(f"{paths.images_table(setting.test)} has no images in split {setting.split!r}: correct `settings` in params.yaml")
     ids = [table["image_id"][row] for row in rows]
-    objects = read_objects(paths.tags(setting.test), ids, tags.limit, torch.device("cpu"), encode) if tags and encode else None
+    objects = None
+    if tags and encode:
+        folder = paths.tags(setting.test)
+        if read_json(folder / "tags.json")["source_digest"] != store.origin.source_digest:
+            raise UserError(f"{folder} was made from other images than {paths.images_table(setting.test)}: run `dvc repro`")
+        objects = read_objects(folder, ids, tags.limit, torch.device("cpu"), encode)
     return ids, Images(torch.from_numpy(store.features[rows]), objects), store.origin.clip_digest
 

@@ -27,8 +27,9 @@ from pipeline.stores import read, write_store
 class RefinementParams(StrictParams):
     """`refinement` in params.yaml. temperature 1/100 and learning_rate 1e-5 are the paper's; it names neither batch nor steps.
 
-    Adam moves a coordinate by about the learning rate a step: a unit row of width D has coordinates of about 1/sqrt(D), and needs
-    hundreds of epochs at 1e-5 to move at all. seed: of the batches. snapshot_every: steps between two entries of the curve.
+    SparseAdam moves a coordinate by a few learning rates each time its row is drawn: a unit row of width D has coordinates of about
+    1/sqrt(D), and needs hundreds of epochs at 1e-5 to move at all. seed: of the batches. snapshot_every: steps between two entries of the
+    curve.
     """
 
     temperature: float = 0.01

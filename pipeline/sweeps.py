@@ -26,18 +26,17 @@ from pipeline.device import choose_device
 from pipeline.encoders import load_clip
 from pipeline.errors import UserError
 from pipeline.evaluation import EvaluationParams, Split, load_split, score_setting
-from pipeline.files import digest_of, digest_tree
+from pipeline.files import digest_file, digest_of, digest_tree
 from pipeline.indexing import load_corpus
 from pipeline.metrics import bootstrap
 from pipeline.pairs import label_encoder
 from pipeline.params import StrictParams, check, load, pick
-from pipeline.stores import read
+from pipeline.stores import read_origin
 from pipeline.systems import Setting, System, find_system, make_method
 from pipeline.training import Plan, detector_of, fit, pairs_digest, training_corpus
 
 _COLUMNS = ["system", "variant", "seed", "setting", "split", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CLIPScore",
             "fingerprint"]
-_COMPARISONS = "-comparisons"
 _Key = tuple[str, str, str, str]  # the first four columns
 
 
@@ -81,7 +80,10 @@ def run_sweep(name: str) -> None:
     wanted = {_key(variant, setting): _fingerprint(variant, setting, sweep, params, judge.digest)
               for variant in variants for setting in sweep.settings}
     rows, cider = _finished(table, wanted)
-    _write(table, rows, cider)
+    if len(rows) == len(wanted):
+        _write(table, rows, cider)
+    else:  # differences that no longer belong to the rows; older rows stay until the first new one is there
+        _comparisons(table).unlink(missing_ok=True)
     for variant in variants:
         missing = [setting for setting in sweep.settings if _key(variant, setting) not in rows]
         if not missing:
@@ -157,13 +159,15 @@ def _decoder(variant: Variant, params: dict[str, Any], cache: dict[str, Decoder]
 def _fingerprint(variant: Variant, setting: str, sweep: SweepParams, params: dict[str, Any], judge_digest: str) -> str:
     """What a row depends on: the system and the one it reads, how it is trained, captioned and scored, and on which features."""
     plan, system = variant.plan, variant.system
-    stores: list[Any] = [asdict(read(paths.text_features(system.clip, system.corpus)).origin)]
+    where = params["settings"][setting]
+    stores: list[Any] = [asdict(read_origin(paths.text_features(system.clip, corpus))) for corpus in (system.corpus, where["support"])]
+    stores += [asdict(read_origin(paths.image_features(system.clip, where["test"]))), digest_file(paths.references_table(where["test"]))]
     if plan and plan.method.uses_pairs:
         stores += pairs_digest(system, plan.method)
     if plan and plan.method.objects:
-        stores.append(digest_tree(paths.tags(params["settings"][setting]["test"])))
+        stores.append(digest_tree(paths.tags(where["test"])))
     return digest_of([asdict(system), asdict(plan.system) if plan else None, asdict(plan.decoder) if plan else None,
-                      asdict(plan.recipe) if plan else None, params["settings"][setting], sweep.split, params.get("captioning"),
+                      asdict(plan.recipe) if plan else None, where, sweep.split, params.get("captioning"),
                       params.get("evaluation"), judge_digest, stores])[:16]
 
 
@@ -183,10 +187,13 @@ def _finished(table: Path, wanted: dict[_Key, str]) -> tuple[dict[_Key, dict[str
 
 
 def _read(table: Path) -> dict[_Key, dict[str, str]]:
-    if not table.exists() or table.stem.endswith(_COMPARISONS):
+    if not table.exists():
         return {}
     with table.open(encoding="utf-8", newline="") as file:
-        return {(row["system"], row["variant"], row["seed"], row["setting"]): row for row in csv.DictReader(file)}
+        reader = csv.DictReader(file)
+        if reader.fieldnames != _COLUMNS:  # comparisons, or a table of somebody's own
+            return {}
+        return {(row["system"], row["variant"], row["seed"], row["setting"]): row for row in reader}
 
 
 def _read_cider(table: Path) -> dict[str, Any]:
@@ -216,6 +223,10 @@ def _write_csv(table: Path, columns: list[str], rows: list[dict[str, str]]) -> N
     partial.replace(table)
 
 
+def _comparisons(table: Path) -> Path:
+    return table.with_name(f"{table.stem}-comparisons.csv")
+
+
 def _compare(table: Path, sweep: SweepParams, rows: dict[_Key, dict[str, str]], cider: dict[str, Any],
              params: EvaluationParams) -> None:
     """Every pair of systems: difference and ratio of CIDEr, seeds averaged per image, with paired 95 % intervals over images."""
@@ -229,7 +240,7 @@ def _compare(table: Path, sweep: SweepParams, rows: dict[_Key, dict[str, str]], 
                       *_ratio(means[a], means[b], params)]
             found.append(dict(zip(columns, [setting, a, b, *("" if np.isnan(value) else f"{value:.4f}" for value in values)],
                                   strict=True)))
-    _write_csv(table.with_name(f"{table.stem}{_COMPARISONS}.csv"), columns, found)
+    _write_csv(_comparisons(table), columns, found)
 
 
 def _ratio(a: np.ndarray, b: np.ndarray, params: EvaluationParams) -> tuple[float, float, float]:

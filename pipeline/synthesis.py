@@ -221,7 +221,7 @@ def _assemble(work: Work, corpus: str, rows: NDArray[np.int64], columns: dict[st
     for name, clip in clips.items():
         features = torch.cat([load_file(shard / "features.safetensors")[name] for shard in shards]).numpy()
         write_store(work.output / "features" / f"{name}.zarr", features, Origin(name, clip.digest, clip.width, clip.preprocessing, source))
-    write_tag_set(work.output, [shard / "tags.parquet" for shard in shards], detector, len(kept))
+    write_tag_set(work.output, [shard / "tags.parquet" for shard in shards], detector, len(kept), source)
     sample = work.output / "sample"
     sample.mkdir(exist_ok=True)
     pictures = [(shard, file) for shard in shards for file in sorted(shard.glob("*.png"))][: params.sample]

@@ -29,15 +29,16 @@ SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("score", pa.fl
 
 @dataclass(frozen=True)
 class DetectorParams(StrictParams):
-    """`detector` in params.yaml; SynTIC names neither threshold nor limit, 0.9 and 10 are ours.
+    """`detector` in params.yaml; SynTIC does not name the threshold, 0.9 is ours.
 
     model: a folder of `data/foundation` in transformers' layout. threshold: lowest score of an object that is kept.
-    limit: at most so many objects a picture, the best first. batch: pictures at once, in memory and through the model.
+    limit: at most so many objects a picture, the best first (100 is all that DETR finds). batch: pictures at once, in
+    memory and through the model.
     """
 
     model: str
     threshold: float = 0.9
-    limit: int = 10
+    limit: int = 100
     batch: int = 64
 
     def __post_init__(self) -> None:
@@ -120,7 +121,8 @@ def tag_dataset(dataset: str, detector: Detector) -> None:
             found = detector.detect([open_image(file) for file in files[part]])
             write_tags(work.folder / f"{start}.parquet", rows["image_id"][part], found)
             work.record(str(start))
-        write_tag_set(work.output, [work.folder / f"{start}.parquet" for start in range(0, len(files), size)], detector, len(files))
+        write_tag_set(work.output, [work.folder / f"{start}.parquet" for start in range(0, len(files), size)], detector, len(files),
+                      digest_file(table))
 
 
 def write_tags(path: Path, ids: Sequence[str], found: Sequence[Sequence[Detection]]) -> None:
@@ -130,12 +132,12 @@ def write_tags(path: Path, ids: Sequence[str], found: Sequence[Sequence[Detectio
                              "box": [list(d.box) for _, d in flat]}, schema=SCHEMA), path)
 
 
-def write_tag_set(folder: Path, shards: Sequence[Path], detector: Detector, images: int) -> None:
-    """Put shards together as `tags.parquet`, with a report of what made them."""
+def write_tag_set(folder: Path, shards: Sequence[Path], detector: Detector, images: int, source_digest: str) -> None:
+    """Put shards together as `tags.parquet`, with a report of what made them. source_digest: of the table that names the pictures."""
     tables = [pq.read_table(shard, schema=SCHEMA) for shard in shards]
     whole = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     pq.write_table(whole, folder / "tags.parquet")
     write_json(folder / "tags.json", {
         "images": images, "without_object": images - len(whole["id"].unique()), "objects": len(whole), "labels": detector.labels,
-        "detector_digest": detector.digest, **asdict(detector.params),
+        "detector_digest": detector.digest, "source_digest": source_digest, **asdict(detector.params),
     })

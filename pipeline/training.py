@@ -256,11 +256,15 @@ def pairs_digest(system: System, method: Method) -> list[str]:
 
 
 def _trained_rows(plan: Plan, corpus: Corpus, splits: Sequence[str]) -> NDArray[np.int64]:
-    """Rows of the corpus that a system may be trained on, or choose its snapshot by."""
-    if corpus.pairs is not None:
-        rows: NDArray[np.int64] = torch.nonzero(corpus.pairs.pair_of >= 0)[:, 0].cpu().numpy()
+    """Rows of the corpus that a system may be trained on, or choose its snapshot by; with pairs, only those that have a picture."""
+    rows = choose_rows(splits, plan.recipe.captions)
+    if corpus.pairs is None:
         return rows
-    return choose_rows(splits, plan.recipe.captions)
+    asked, wanted = read_json(paths.synthetic(corpus.name) / "report.json")["asked"], plan.recipe.captions or 0
+    if asked < min(wanted, len(splits)):
+        raise UserError(f"recipe {plan.system.recipe} trains {plan.name} on {wanted} captions, and synthesis.captions is {asked}: "
+                        "make them equal in params.yaml")
+    return rows[corpus.pairs.pair_of[torch.from_numpy(rows)].cpu().numpy() >= 0]
 
 
 def fit(plan: Plan, corpus: Corpus, device: torch.device, scratch: Path) -> tuple[Decoder, list[dict[str, Any]], int]:

@@ -48,6 +48,7 @@ def write_pairs(corpus: str, rows: Sequence[int], features: np.ndarray, found: S
                    folder / "pairs.parquet")
     write_pair_store(corpus, "features/tiny.zarr", features, clip_digest)
     write_tags(folder / "tags.parquet", table["caption_id"].to_pylist(), found or [[]] * len(rows))
+    write_json(folder / "report.json", {"asked": len(rows)})
     write_json(folder / "tags.json", {"labels": LABELS, "detector_digest": "d" * 64})
 
 

@@ -19,12 +19,12 @@ from PIL import Image
 from ruamel.yaml import YAML
 from torch import Tensor
 
-from pipeline import paths, sweeps, tagging
+from pipeline import paths, sweeps, tagging, training
 from pipeline.captioning import caption_settings, load_images
 from pipeline.decoders import Decoder, DecoderParams, Decoding, build, load, pad
 from pipeline.embedding import embed_images, embed_text
-from pipeline.encoders import Clip
-from pipeline.files import digest_tree, read_json, write_json
+from pipeline.encoders import Clip, ClipParams
+from pipeline.files import digest_file, digest_tree, read_json, write_json
 from pipeline.indexing import IndexParams, index_corpus
 from pipeline.methods import find_method
 from pipeline.methods.base import Condition, Corpus, Images, Method, Objects, Pairs
@@ -290,10 +290,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_clip_folder: Path, ti
             image.save(paths.raw("scenes") / f"{number}.png")
         pq.write_table(pa.table({"image_id": [f"i{n}" for n in range(12)], "path": [f"{n}.png" for n in range(12)],
                                  "split": ["test"] * 8 + ["val"] * 4}), paths.images_table("scenes"))
+        pq.write_table(pa.table({"image_id": [f"i{n}" for n in range(12)], "text": ["a red dog"] * 12,
+                                 "split": ["test"] * 8 + ["val"] * 4}), paths.references_table("scenes"))
         embed_images("tiny", tiny_clip, "scenes")
         paths.tags("scenes").mkdir(parents=True)
         write_tags(folder / "shard.parquet", [f"i{n}" for n in range(12)], StubDetector().detect(shades))
-        write_tag_set(paths.tags("scenes"), [folder / "shard.parquet"], StubDetector(), 12)
+        write_tag_set(paths.tags("scenes"), [folder / "shard.parquet"], StubDetector(), 12,
+                      digest_file(paths.images_table("scenes")))
         with Path("params.yaml").open("w") as file:
             YAML(typ="safe", pure=True).dump(PARAMS, file)
         train_system("syntic", SYSTEM, PARAMS, CPU)
@@ -393,10 +396,44 @@ def test_tags_of_another_detector_than_the_one_in_training_are_refused(inside, u
     assert "another detector" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
 
 
+def test_tags_of_other_images_are_refused(inside, user_error):
+    file = paths.tags("scenes") / "tags.json"
+    write_json(file, {**read_json(file), "source_digest": "0" * 64})
+    assert "other images" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
+
+
 def test_a_model_that_does_not_say_whose_objects_it_learnt_is_refused(inside, user_error):
     file = paths.model("syntic") / "system.json"
     write_json(file, {key: value for key, value in read_json(file).items() if key != "detector_digest"})
     assert "another detector" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
+
+
+def trained_rows(captions: int | None) -> list[int]:
+    recipe = {**PARAMS["recipes"]["small"], "captions": captions}
+    plan = Plan.of("syntic", SYSTEM, {**PARAMS, "recipes": {"small": recipe}})
+    splits = pq.read_table(paths.corpus_table("scenes"))["split"].to_pylist()
+    return training._trained_rows(plan, training_corpus(plan, PARAMS, CPU), splits).tolist()
+
+
+def test_of_the_pairs_those_of_the_recipes_captions_are_trained_on(inside):
+    splits = pq.read_table(paths.corpus_table("scenes"))["split"].to_pylist()
+    assert trained_rows(None) == list(range(10))
+    assert trained_rows(6) == [row for row in choose_rows(splits, 6).tolist() if row < 10]  # rows 10 and 11 have no picture
+
+
+def test_a_recipe_of_more_captions_than_were_drawn_is_refused(inside, user_error):
+    assert "synthesis.captions is 10" in user_error(trained_rows, 11)
+
+
+@pytest.mark.parametrize("changed", [paths.references_table("scenes"), paths.images_table("scenes")])
+def test_a_sweeps_row_is_stale_when_its_test_data_change(inside, changed):
+    sweep = SweepParams(("syntic",), ("in-domain",))
+    (variant,) = sweeps._variants(sweep, PARAMS)
+    before = sweeps._fingerprint(variant, "in-domain", sweep, PARAMS, "judge")
+    table = pq.read_table(changed)
+    pq.write_table(table.slice(1), changed)
+    embed_images("tiny", Clip(paths.foundation("tiny"), ClipParams(), CPU), "scenes")
+    assert sweeps._fingerprint(variant, "in-domain", sweep, PARAMS, "judge") != before
 
 
 @pytest.mark.parametrize(("train", "stale"), [({}, True), ({"objects": False}, False)])

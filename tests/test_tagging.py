@@ -189,7 +189,7 @@ def test_tags_are_written_and_read_picture_by_picture(folder, tmp_path):
     write_tags(tmp_path / "2.parquet", ["d"], [[]])
     (tmp_path / "tags").mkdir()
     detector = load(folder, threshold=0.5)
-    write_tag_set(tmp_path / "tags", [tmp_path / f"{number}.parquet" for number in range(3)], detector, 4)
+    write_tag_set(tmp_path / "tags", [tmp_path / f"{number}.parquet" for number in range(3)], detector, 4, "s" * 64)
     table = pq.read_table(tmp_path / "tags/tags.parquet")
     assert table.schema == SCHEMA
     # scores and boxes are kept in single precision
@@ -205,7 +205,7 @@ def test_tags_are_written_and_read_picture_by_picture(folder, tmp_path):
 
 
 def test_no_pictures_give_an_empty_table_that_can_be_read(folder, tmp_path):
-    write_tag_set(tmp_path, [], load(folder), 0)
+    write_tag_set(tmp_path, [], load(folder), 0, "s" * 64)
     assert read_objects(tmp_path, ["a"], 10, CPU, lambda labels: torch.eye(len(labels))).ids.tolist() == [[-1]]
 
 

@@ -45,7 +45,7 @@ def optimise(label: str, trained: nn.Module, loss_of: Callable[[int, NDArray[np.
     start, losses = 0, []
     if snapshot.exists():
         state = torch.load(snapshot, weights_only=True)
-        if state["identity"] != identity:
+        if state.get("identity") != identity:
             raise UserError(f"{snapshot} belongs to another recipe: delete its folder, or rebuild elsewhere with --out")
         trained.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
