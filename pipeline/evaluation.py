@@ -64,11 +64,15 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
                                 "judge_dtype": "float32 features, float16 image store", "judge_prompt": wanted.prompt,
                                 "java": java.version_text(), "settings": {}}
     with finished_folder(paths.scores(name)) as folder:
+        tokenized: dict[str, captions.Tokenized] = {}
         for setting_name, setting in settings_of(system, params).items():
             where = setting.test, setting.split
             split = splits[where] = splits.get(where) or load_split(wanted, judge, setting)
-            hypotheses = read_captions(name, setting_name)
-            scores, per_image, empty = score_setting(hypotheses, split, judge, wanted)
+            tokenized[setting_name] = captions.tokenize_pair(read_captions(name, setting_name), split.references)
+            _ = tokenized[setting_name].meteor  # begins now
+        for setting_name, setting in settings_of(system, params).items():
+            split = splits[setting.test, setting.split]
+            scores, per_image, empty = score_setting(read_captions(name, setting_name), tokenized[setting_name], split, judge, wanted)
             metrics |= {f"{setting_name}.{metric}": round(value, 4) for metric, value in scores.items()}
             pq.write_table(pa.table({"image_id": list(split.references), **per_image}), folder / f"{setting_name}.parquet")
             protocol["settings"][setting_name] = {
@@ -79,7 +83,7 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
         write_json(paths.metrics(name), metrics)
 
 
-def score_setting(hypotheses: dict[str, str], split: Split, judge: Clip,
+def score_setting(hypotheses: dict[str, str], tokenized: captions.Tokenized, split: Split, judge: Clip,
                   params: EvaluationParams) -> tuple[dict[str, float], dict[str, NDArray[np.float64]], int]:
     """Every metric of one setting, the per-image scores behind them, (N,) each, in the order of the references, and the number of
     captions without a word.
@@ -87,7 +91,6 @@ def score_setting(hypotheses: dict[str, str], split: Split, judge: Clip,
     Intervals (`CIDEr_low`, `CIDEr_high`) are 95 % bootstrap intervals over images, document frequencies fixed. `CIDEr_shuffled` gives
     the same captions to other images; `CIDEr_above_shuffled_low` is the lower end of the paired interval of the difference.
     """
-    tokenized = captions.tokenize_pair(hypotheses, split.references)
     scores = captions.score_tokenized(tokenized)
     shuffled = captions.shuffled_cider(tokenized, params.seed)
     judged = _judge(hypotheses, split, judge, params.prompt)

@@ -29,6 +29,7 @@ from pipeline.evaluation import EvaluationParams, Split, load_split, score_setti
 from pipeline.files import digest_file, digest_of, digest_tree
 from pipeline.indexing import load_corpus
 from pipeline.metrics import bootstrap
+from pipeline.metrics.captions import tokenize_pair
 from pipeline.pairs import label_encoder
 from pipeline.params import StrictParams, check, load, pick
 from pipeline.stores import read_origin
@@ -102,7 +103,8 @@ def run_sweep(name: str) -> None:
                                          " ".join(_key(variant, setting_name)))
             where = setting.test, setting.split
             split = splits[where] = splits.get(where) or load_split(judge_params, judge, setting)
-            scores, per_image, _ = score_setting(dict(zip(image_ids, captions, strict=True)), split, judge, judge_params)
+            hypotheses = dict(zip(image_ids, captions, strict=True))
+            scores, per_image, _ = score_setting(hypotheses, tokenize_pair(hypotheses, split.references), split, judge, judge_params)
             key = _key(variant, setting_name)
             row = [*key, sweep.split, len(image_ids), *(f"{scores[column]:.4f}" for column in _COLUMNS[6:-1]), wanted[key]]
             rows[key] = dict(zip(_COLUMNS, map(str, row), strict=True))

@@ -77,7 +77,8 @@ def train(method: Method, decoder: Decoder, corpus: Corpus, captions: Sequence[S
           heldout_rows: NDArray[np.int64], recipe: Recipe, seed: int, scratch: Path, label: str) -> list[dict[str, Any]]:
     """Train `decoder` in place and leave it with the weights of the lowest held-out text loss.
 
-    captions: token ids per corpus row. scratch: folder for snapshots. Returns one entry per evaluation: step, train and held-out loss.
+    captions: token ids per corpus row, empty for rows that are not used. scratch: folder for snapshots. Returns one entry per evaluation:
+    step, train and held-out loss.
     Raises `UserError` when the corpus has fewer captions than a batch.
     """
     if len(train_rows) < recipe.batch or len(heldout_rows) == 0:
@@ -274,7 +275,10 @@ def fit(plan: Plan, corpus: Corpus, device: torch.device, scratch: Path) -> tupl
     torch.manual_seed(plan.system.seed)
     decoder = build(plan.decoder, paths.foundation(plan.system.clip), corpus.features.shape[1], plan.method.prefix_length,
                     plan.method.front(corpus.features.shape[1])).to(device)
-    captions, cut = encode_captions(decoder, corpus.texts, plan.decoder.max_tokens)
+    encoded, cut = encode_captions(decoder, [corpus.texts[row] for row in rows], plan.decoder.max_tokens)
+    captions: list[list[int]] = [[]] * len(corpus.texts)
+    for row, ids in zip(rows.tolist(), encoded, strict=True):
+        captions[row] = ids
     log = train(plan.method, decoder, corpus, captions, rows[splits[rows] == "train"], rows[splits[rows] == "heldout"],
                 plan.recipe, plan.system.seed, scratch, f"train {plan.name}")
     return decoder, log, cut

@@ -1,14 +1,17 @@
 """Score the captions of one system."""
 
-from pipeline.device import choose_device
-from pipeline.evaluation import evaluate_system
-from pipeline.params import load
-from pipeline.systems import find_system
+from pipeline.metrics import captions
 from stages import run
 
 
 def evaluate(system: str) -> None:
     """Write data/metrics/SYSTEM.json and data/scores/SYSTEM."""
+    captions.start_meteor()  # its Java gets ready while torch is imported
+    from pipeline.device import choose_device
+    from pipeline.evaluation import evaluate_system
+    from pipeline.params import load
+    from pipeline.systems import find_system
+
     params = load()
     evaluate_system(system, find_system(system, params), params, choose_device())
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,11 @@ class Tokenized:
 
     hypotheses: dict[str, list[str]]
     references: dict[str, list[str]]
+
+    @cached_property
+    def meteor(self) -> Future[tuple[float, np.ndarray]]:
+        """METEOR's scores, as `_meteor` gives them. Its process begins when they are first asked for, beside whatever follows."""
+        return _background().submit(_meteor, self)
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,11 @@ def tokenize_pair(hypotheses: Mapping[str, str], references: Mapping[str, Sequen
 
 def score_tokenized(captions: Tokenized) -> CaptionScores:
     """All scores of captions that are tokenized already. METEOR's process works while this one computes the others."""
-    with ThreadPoolExecutor(1) as waiting:
-        answers = waiting.submit(_meteor, captions)
-        bleu, bleu_per_image = Bleu(4).compute_score(captions.references, captions.hypotheses, verbose=0)
-        rouge_per_image = Rouge().compute_score(captions.references, captions.hypotheses)[1]
-        cider = cider_per_image(captions.hypotheses, captions.references)
-        meteor, meteor_per_image = answers.result()
+    started = captions.meteor
+    bleu, bleu_per_image = Bleu(4).compute_score(captions.references, captions.hypotheses, verbose=0)
+    rouge_per_image = Rouge().compute_score(captions.references, captions.hypotheses)[1]
+    cider = cider_per_image(captions.hypotheses, captions.references)
+    meteor, meteor_per_image = started.result()
     corpus = {f"BLEU-{n}": 100 * float(value) for n, value in enumerate(bleu, start=1)}
     corpus |= {"METEOR": 100 * meteor, "ROUGE-L": 100 * float(np.mean(rouge_per_image)), "CIDEr": float(np.mean(cider))}
     per_image = {
@@ -152,11 +156,15 @@ def _tokenize_lines(captions: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(" ".join(token for token in line.rstrip().split(" ") if token not in _PUNCTUATION) for line in lines)
 
 
+@cache
+def _background() -> ThreadPoolExecutor:
+    """The thread that talks to METEOR."""
+    return ThreadPoolExecutor(1)
+
+
 def _meteor(captions: Tokenized) -> tuple[float, np.ndarray]:
     """METEOR 1.5 of the corpus and per image (N,), in 0..1: one SCORE line per image, then one EVAL line with all statistics."""
-    if _meteor_server().closed:
-        _meteor_server.cache_clear()
-    server = _meteor_server()
+    server = start_meteor()
     with server.conversation(180 + 0.1 * len(captions.references)):
         statistics = []
         for image_id, references in captions.references.items():
@@ -173,11 +181,18 @@ def _meteor(captions: Tokenized) -> tuple[float, np.ndarray]:
     return float(corpus), np.array(per_image)
 
 
+def start_meteor() -> java.LineServer:
+    """METEOR's Java process, a new one if the last one ended. It takes 8 s to get ready: whoever needs it starts it early."""
+    if _meteor_server().closed:
+        _meteor_server.cache_clear()
+    return _meteor_server()
+
+
 @cache
 def _meteor_server() -> java.LineServer:
-    """METEOR's Java process, which takes 5 s and 1 GB to start: one per Python process, kept until that exits."""
+    """One process, of 1 GB, per Python process, kept until that exits."""
     jar = str(_PACKAGE / "meteor" / "meteor-1.5.jar")
-    arguments = ["-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
+    arguments = ["-Xmx2G", "-XX:+UseParallelGC", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
     return java.LineServer("METEOR", [java.executable(), *java.FLAGS, *arguments])
 
 
