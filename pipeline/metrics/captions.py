@@ -46,7 +46,11 @@ class Tokenized:
     @cached_property
     def meteor(self) -> Future[tuple[float, np.ndarray]]:
         """METEOR's scores, as `_meteor` gives them. Its process begins when they are first asked for, beside whatever follows."""
-        return _background().submit(_meteor, self)
+        thread = ThreadPoolExecutor(1)
+        try:
+            return thread.submit(_meteor, self)
+        finally:
+            thread.shutdown(wait=False)  # it ends with its work
 
 
 @dataclass(frozen=True)
@@ -154,12 +158,6 @@ def _tokenize_lines(captions: tuple[str, ...]) -> tuple[str, ...]:
         found = f"{len(lines)} lines for {len(captions)} captions"
         raise UserError(f"the PTB tokenizer gave {found}: check Java with `unpaired doctor`")
     return tuple(" ".join(token for token in line.rstrip().split(" ") if token not in _PUNCTUATION) for line in lines)
-
-
-@cache
-def _background() -> ThreadPoolExecutor:
-    """The thread that talks to METEOR."""
-    return ThreadPoolExecutor(1)
 
 
 def _meteor(captions: Tokenized) -> tuple[float, np.ndarray]:
