@@ -48,7 +48,7 @@ def main() -> None:
     features, tags = clip.encode_images(images), detector.detect(images)
     ours = count / (time.perf_counter() - start)
 
-    pipe: Any = StableDiffusionPipeline.from_pretrained(drawer.folder, local_files_only=True).to(device)
+    pipe: Any = StableDiffusionPipeline.from_pretrained(drawer.folder, local_files_only=True, dtype=torch.float32).to(device)
     pipe.set_progress_bar_config(disable=True)
 
     def as_scripts_do(text: str, seed: int) -> Image.Image:
