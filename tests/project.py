@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import runpy
@@ -37,6 +38,7 @@ def tiny_params() -> dict[str, Any]:
     params["systems"]["text"] = {name: params["systems"]["text"][name] for name in ("decap", "knight")}
     params["systems"]["untrained"] = {"raw": params["systems"]["untrained"]["raw"]}
     params["tag"]["datasets"] = ["scenes"]
+    params["detector"]["batch"] = 16
     params["synthesis"].update(captions=40, steps=2, batch=16, sample=4)
     params["refinement"].update(steps=20, batch=16, snapshot_every=10)
     params["recipes"]["small-4k"].update(steps=20, batch=16, warmup=4, evaluate_every=10, captions=40)
@@ -134,6 +136,7 @@ def _become(module: str, arguments: tuple[str, ...], folder: Path, out: int, err
         os.chdir(folder)
         os.environ["UNPAIRED_DEVICE"] = "cpu"
         sys.argv = [module, *arguments]
+        atexit._clear()  # what the test process would do at its end
         before()
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0

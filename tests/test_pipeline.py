@@ -17,7 +17,6 @@ from dvc.repo import Repo
 import pipeline.indexing
 import pipeline.stores
 import pipeline.synthesis
-import pipeline.tagging
 from pipeline.files import digest_tree
 from tests.project import Project, patched, tiny_params
 
@@ -167,7 +166,7 @@ def test_without_synthetic_systems_no_stage_draws_or_reads_synthetic_pictures(fi
 
 def small_shards() -> None:
     pipeline.stores.SHARD_ROWS = pipeline.indexing.SHARD_ROWS = 100
-    pipeline.synthesis._SHARD = pipeline.tagging._SHARD = 16
+    pipeline.synthesis._SHARD = 16
 
 
 def kill() -> None:
