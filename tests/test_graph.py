@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from pipeline.methods import METHODS, find_method
@@ -79,3 +81,13 @@ def test_a_methods_own_module_is_the_one_that_its_systems_depend_on(name: str) -
     declared = template("caption_text")["deps"]
     extra = closure(f"pipeline/methods/{name}.py") - PLUMBING - {f"pipeline/methods/{name}.py"}
     assert not [file for file in extra if file not in declared]
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").iterdir()), ids=lambda preset: preset.stem)
+def test_the_graph_stands_with_the_parameters_of_a_preset(preset: Path, tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    shutil.copyfile(preset, tmp_path / "params.yaml")
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        stages = {stage.name.split("@")[0] for stage in repo.index.stages}
+    assert {"extract", "embed_text", "index", "train_text"} <= stages
+    assert not {"synthesize", "refine", "project", "train_synthetic"} & stages

@@ -10,29 +10,14 @@ import torch
 from pipeline.encoders import Clip, ClipParams
 from pipeline.errors import UserError
 from pipeline.files import digest_file, read_json
-from pipeline.foundation import loop
 from pipeline.foundation.contrastive import Recipe, train
+from tests.interruption import Interrupted, interrupt_at
 
 TINY = Recipe(
     name="tiny", vision_cfg={"image_size": 64, "patch_size": 16, "width": 16, "layers": 1, "head_width": 8},
     text_cfg={"context_length": 40, "width": 16, "heads": 2, "layers": 1}, embed_dim=8, seed=0, scenes=48, steps=6, batch=16, warmup=2,
     merges=40,
 )
-
-
-class Interrupted(Exception):
-    pass
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    original = loop.schedule
-
-    def schedule(now: int, *arguments: int) -> float:
-        if now == step:
-            raise Interrupted
-        return original(now, *arguments)
-
-    monkeypatch.setattr(loop, "schedule", schedule)
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights_and_leaves_no_scratch(tmp_path: Path, monkeypatch) -> None:
@@ -42,9 +27,9 @@ def test_an_interrupted_training_resumes_to_the_same_weights_and_leaves_no_scrat
         with pytest.raises(Interrupted):
             train(TINY, tmp_path / "resumed", snapshot_every=2)
     assert not (tmp_path / "resumed").exists()
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)  # never reached: the run goes on from step 4
-        train(TINY, tmp_path / "resumed", snapshot_every=2)
+    steps = interrupt_at(monkeypatch, None)
+    train(TINY, tmp_path / "resumed", snapshot_every=2)
+    assert steps == [4, 5]
     weights = "open_clip_model.safetensors"
     assert digest_file(tmp_path / "whole" / weights) == digest_file(tmp_path / "resumed" / weights)
     assert len(read_json(tmp_path / "resumed" / "provenance.json")["losses"]) == 3

@@ -21,15 +21,12 @@ from pipeline.foundation.pool import coverage, draw_block
 from pipeline.tagging import Detection, Detector, DetectorParams
 from pipeline.world.scenes import Thing
 from pipeline.world.sprites import CLASSES, COLOURS
+from tests.interruption import Interrupted, interrupt_at
 
 PLAN = Schedule(steps=3, batch=4, learning_rate=1e-3, warmup=1)
 TINY = Recipe(name="tiny", seed=0, scenes=12, backbone=PLAN, detr=PLAN, width=16, queries=4)
 CAT, DOG, SUN = (Thing("cat", "black", "large", 0.3, 0.9, 0.5, False), Thing("dog", "brown", "small", 0.7, 0.8, 0.3, False),
                  Thing("sun", "yellow", "medium", 0.8, 0.25, 0.2, False))
-
-
-class Interrupted(Exception):
-    pass
 
 
 def found(*things: Thing, score: float = 0.9) -> list[Detection]:
@@ -119,26 +116,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def interrupt_at(patch: pytest.MonkeyPatch, call: int | None) -> list[int]:
-    """Dies in the step of this number, counted over backbone and detector; the list holds the steps that were taken."""
-    original, steps = loop.schedule, []
-
-    def schedule(step: int, *arguments: int) -> float:
-        if not steps or steps[-1] != step:  # asked for every group of parameters
-            if len(steps) == call:
-                raise Interrupted
-            steps.append(step)
-        return original(step, *arguments)
-
-    patch.setattr(loop, "schedule", schedule)
-    return steps
-
-
 @pytest.mark.parametrize("call", [2, 5])
 def test_an_interrupted_training_resumes_to_the_same_weights_and_leaves_no_scratch(tmp_path: Path, quick, call) -> None:
     train(TINY, tmp_path / "whole")
     with quick.context() as patch:
-        interrupt_at(patch, call)
+        interrupt_at(patch, call)  # counted over backbone and detector
         with pytest.raises(Interrupted):
             train(TINY, tmp_path / "resumed")
     assert not (tmp_path / "resumed").exists()

@@ -25,6 +25,7 @@ from pipeline.synthesis import Generator, SynthesisParams
 from pipeline.tagging import Detection
 from pipeline.world.scenes import Thing
 from tests.artefacts import StubDetector
+from tests.interruption import Interrupted, interrupt_at
 from tests.project import ROOT
 
 CPU = torch.device("cpu")
@@ -42,10 +43,6 @@ TEXTS = [
     "birds ...?!", "  leading and trailing  ", "don't, 1990s #1 (a_b-c)", "日本語 🙂",
     "there is a large brown horse to the left of a small red car and a tree in a green meadow",
 ]
-
-
-class Interrupted(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -147,24 +144,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for module in (detection, autoencoder, diffusion):
         monkeypatch.setattr(module, "optimise", partial(loop.optimise, every=2))
     return monkeypatch
-
-
-def interrupt_at(patch: pytest.MonkeyPatch, call: int | None) -> list[int]:
-    """Dies in the step of this number, counted over classifier, autoencoder, decoder and the UNet's two trainings.
-
-    The list holds the steps that were taken.
-    """
-    original, steps = loop.schedule, []
-
-    def schedule(step: int, *arguments: int) -> float:
-        if not steps or steps[-1] != step:  # asked for every group of parameters
-            if len(steps) == call:
-                raise Interrupted
-            steps.append(step)
-        return original(step, *arguments)
-
-    patch.setattr(loop, "schedule", schedule)
-    return steps
 
 
 WEIGHTS = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
