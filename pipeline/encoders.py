@@ -9,7 +9,7 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,10 +116,15 @@ class Clip:
         return self.encode_pixels([self.pixels(image) for image in images])
 
     def encode_files(self, paths: Sequence[Path]) -> NDArray[np.float32]:
-        """(B, D) of image files, a batch of prepared images in memory at a time. Raises `UserError` on a broken file."""
+        """(B, D) of image files, two batches of prepared images in memory at a time. Raises `UserError` on a broken file."""
         batches = [paths[start : start + self.params.batch] for start in range(0, len(paths), self.params.batch)]
+        parts = []
         with ThreadPoolExecutor(4) as pool:
-            parts = [self.encode_pixels(list(pool.map(lambda path: self.pixels(open_image(path)), batch))) for batch in batches]
+            ahead: list[Future[Tensor]] = []
+            for batch in [*batches, []]:  # the next batch is prepared while one is encoded
+                ready, ahead = ahead, [pool.submit(lambda path: self.pixels(open_image(path)), path) for path in batch]
+                if ready:
+                    parts.append(self.encode_pixels([each.result() for each in ready]))
         return np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
 
 
