@@ -16,29 +16,10 @@ from pipeline.encoders import Clip, load_clip
 from pipeline.errors import UserError
 from pipeline.files import digest_file, finished_folder, write_json
 from pipeline.metrics import bootstrap, captions, clip, java
-from pipeline.params import StrictParams, check
-from pipeline.stores import read, unit
-from pipeline.systems import Setting, System, settings_of
-from pipeline.tables import read_captions, read_table
-
-
-@dataclass(frozen=True)
-class EvaluationParams(StrictParams):
-    """`evaluation` in params.yaml.
-
-    judge: the CLIP behind CLIPScore, RefCLIPScore and RefCompare; no system may use it. samples: of the bootstrap. seed: of bootstrap
-    and shuffled control. prompt: put before every text that the judge reads ("A photo depicts " in Hessel et al.; the micro-world's
-    judge has never read such words).
-    """
-
-    judge: str
-    samples: int = 1000
-    seed: int = 0
-    prompt: str = clip.PROMPT
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError("samples must be 1 or more")
+from pipeline.params import check
+from pipeline.stores import half, read, unit
+from pipeline.systems import EvaluationParams, Setting, System, settings_of
+from pipeline.tables import read_captions, read_table, reference_source
 
 
 @dataclass(frozen=True)
@@ -57,22 +38,23 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
     wanted = check(EvaluationParams, params.get("evaluation"), "evaluation")
     if wanted.judge == system.clip:
         raise UserError(f"params.yaml: the judge {wanted.judge} is the CLIP that system {name} uses: name another in evaluation.judge")
-    judge = load_clip(wanted.judge, params, device)
-    splits: dict[tuple[str, str], Split] = {}  # settings that share a test split share its references' features
-    metrics: dict[str, float] = {}
-    protocol: dict[str, Any] = {"tokenizer": captions.TOKENIZER, "judge": wanted.judge, "judge_digest": judge.digest,
-                                "judge_dtype": "float32 features, float16 image store", "judge_prompt": wanted.prompt,
-                                "java": java.version_text(), "settings": {}}
+    settings = settings_of(system, params)
     with finished_folder(paths.scores(name)) as folder:
+        hypotheses = {setting_name: read_captions(name, setting_name) for setting_name in settings}
         tokenized: dict[str, captions.Tokenized] = {}
-        for setting_name, setting in settings_of(system, params).items():
+        for setting_name, setting in settings.items():
+            tokenized[setting_name] = captions.tokenize_pair(hypotheses[setting_name], read_references(setting))
+            _ = tokenized[setting_name].meteor  # begins now, and goes on while the judge is loaded and reads
+        judge = load_clip(wanted.judge, params, device)
+        splits: dict[tuple[str, str], Split] = {}  # settings that share a test split share its references' features
+        metrics: dict[str, float] = {}
+        protocol: dict[str, Any] = {"tokenizer": captions.TOKENIZER, "judge": wanted.judge, "judge_digest": judge.digest,
+                                    "judge_dtype": "float16 unit rows, float32 products", "judge_prompt": wanted.prompt,
+                                    "java": java.version_text(), "settings": {}}
+        for setting_name, setting in settings.items():
             where = setting.test, setting.split
             split = splits[where] = splits.get(where) or load_split(wanted, judge, setting)
-            tokenized[setting_name] = captions.tokenize_pair(read_captions(name, setting_name), split.references)
-            _ = tokenized[setting_name].meteor  # begins now
-        for setting_name, setting in settings_of(system, params).items():
-            split = splits[setting.test, setting.split]
-            scores, per_image, empty = score_setting(read_captions(name, setting_name), tokenized[setting_name], split, judge, wanted)
+            scores, per_image, empty = score_setting(hypotheses[setting_name], tokenized[setting_name], split, judge, wanted)
             metrics |= {f"{setting_name}.{metric}": round(value, 4) for metric, value in scores.items()}
             pq.write_table(pa.table({"image_id": list(split.references), **per_image}), folder / f"{setting_name}.parquet")
             protocol["settings"][setting_name] = {
@@ -104,28 +86,38 @@ def score_setting(hypotheses: dict[str, str], tokenized: captions.Tokenized, spl
     return result, per_image, scores.empty
 
 
-def load_split(params: EvaluationParams, judge: Clip, setting: Setting) -> Split:
-    """What a setting's test split holds. Raises `UserError` when the artefacts do not belong together."""
+def read_references(setting: Setting) -> dict[str, list[str]]:
+    """The references of a setting's test split, by image."""
     table = read_table(paths.references_table(setting.test), ["image_id", "text", "split"])
     references: dict[str, list[str]] = {}
     for image_id, text, split in zip(table["image_id"], table["text"], table["split"], strict=True):
         if split == setting.split:
             references.setdefault(image_id, []).append(text)
+    return references
+
+
+def load_split(params: EvaluationParams, judge: Clip, setting: Setting) -> Split:
+    """What a setting's test split holds. Raises `UserError` when the artefacts do not belong together."""
+    references = read_references(setting)
     store = read(paths.image_features(params.judge, setting.test)).require(judge.digest, digest_file(paths.images_table(setting.test)))
     images = read_table(paths.images_table(setting.test), ["image_id", "split"])
     rows = {image_id: row for row, (image_id, split) in enumerate(zip(images["image_id"], images["split"], strict=True))
             if split == setting.split}
     if rows.keys() != references.keys():
         raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: run `dvc repro`")
-    flat = unit(judge.encode_texts([params.prompt + text for texts in references.values() for text in texts]))
-    ends = np.cumsum([len(texts) for texts in references.values()])
-    features, mask = clip.pad_references(np.split(flat, ends[:-1]))
+    texts = read(paths.reference_features(params.judge, setting.test)).require(judge.digest, reference_source(setting.test, params.prompt))
+    table = read_table(paths.references_table(setting.test), ["image_id", "split"])
+    rows_of: dict[str, list[int]] = {}  # in the order of `references`
+    for row, (image_id, split) in enumerate(zip(table["image_id"], table["split"], strict=True)):
+        if split == setting.split:
+            rows_of.setdefault(image_id, []).append(row)
+    features, mask = clip.pad_references([unit(texts.features[its]) for its in rows_of.values()])
     return Split(references, unit(store.features[[rows[image_id] for image_id in references]]), features, mask)
 
 
 def _judge(hypotheses: dict[str, str], split: Split, judge: Clip, prompt: str) -> dict[str, NDArray[np.float64]]:
     """CLIPScore and RefCLIPScore (in 0..2.5) and RefCompare (share, 0..1) per image."""
-    caption_ND = unit(judge.encode_texts([prompt + hypotheses[image_id] for image_id in split.references]))
+    caption_ND = unit(half(judge.encode_texts([prompt + hypotheses[image_id] for image_id in split.references])))
     clip_score = clip.clip_score(split.images, caption_ND)
     references = split.reference_features, split.reference_mask
     return {"CLIPScore": clip_score, "RefCLIPScore": clip.ref_clip_score(clip_score, caption_ND, *references),

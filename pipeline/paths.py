@@ -43,6 +43,10 @@ def image_features(clip: str, dataset: str) -> Path:
     return DATA / "features" / clip / "images" / f"{dataset}.zarr"
 
 
+def reference_features(clip: str, dataset: str) -> Path:
+    return DATA / "features" / clip / "references" / f"{dataset}.zarr"
+
+
 def index(clip: str, corpus: str) -> Path:
     return DATA / "index" / clip / corpus
 

@@ -62,6 +62,11 @@ def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
     return result
 
 
+def half(raw: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Raw features as a store keeps them: unit rows in float16."""
+    return (raw / np.maximum(_lengths(raw), 1e-12)).astype(np.float16)
+
+
 def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
                  encode: Callable[[int, int], tuple[NDArray[np.float32], int]]) -> None:
     """Fill a store of `shape` in `work.output`, skipping the shards in the ledger.
@@ -125,10 +130,14 @@ def _create(folder: Path, shape: tuple[int, ...]) -> None:
 
 
 def _fill(root: zarr.Group, start: int, raw: NDArray[np.float32]) -> None:
-    length = np.linalg.norm(raw, axis=-1, keepdims=True)  # in float32: float16 norms lose digits
     stop = start + len(raw)
-    _array(root, "features")[start:stop] = (raw / np.maximum(length, 1e-12)).astype(np.float16)
-    _array(root, "norms")[start:stop] = length[..., 0]
+    _array(root, "features")[start:stop] = half(raw)
+    _array(root, "norms")[start:stop] = _lengths(raw)[..., 0]
+
+
+def _lengths(raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths: NDArray[np.float32] = np.linalg.norm(raw, axis=-1, keepdims=True)  # in float32: float16 norms lose digits
+    return lengths
 
 
 def _array(root: zarr.Group, name: str) -> zarr.Array:

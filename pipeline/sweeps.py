@@ -25,7 +25,7 @@ from pipeline.decoders import Decoder, Decoding
 from pipeline.device import choose_device
 from pipeline.encoders import load_clip
 from pipeline.errors import UserError
-from pipeline.evaluation import EvaluationParams, Split, load_split, score_setting
+from pipeline.evaluation import Split, load_split, score_setting
 from pipeline.files import digest_file, digest_of, digest_tree
 from pipeline.indexing import load_corpus
 from pipeline.metrics import bootstrap
@@ -33,7 +33,7 @@ from pipeline.metrics.captions import tokenize_pair
 from pipeline.pairs import label_encoder
 from pipeline.params import StrictParams, check, load, pick
 from pipeline.stores import read_origin
-from pipeline.systems import Setting, System, find_system, make_method
+from pipeline.systems import EvaluationParams, Setting, System, find_system, make_method
 from pipeline.training import Plan, detector_of, fit, pairs_digest, training_corpus
 
 _COLUMNS = ["system", "variant", "seed", "setting", "split", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CLIPScore",

@@ -1,4 +1,4 @@
-"""Systems and settings by name, as params.yaml holds them."""
+"""Systems, settings and how they are scored, as params.yaml holds them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.methods import find_method
 from pipeline.methods.base import Method
+from pipeline.metrics.clip import PROMPT
 from pipeline.params import StrictParams, check, load, pick, suggest
 
 
@@ -41,6 +42,25 @@ class Setting(StrictParams):
     test: str
     support: str
     split: str = "test"
+
+
+@dataclass(frozen=True)
+class EvaluationParams(StrictParams):
+    """`evaluation` in params.yaml.
+
+    judge: the CLIP behind CLIPScore, RefCLIPScore and RefCompare; no system may use it. samples: of the bootstrap. seed: of bootstrap
+    and shuffled control. prompt: put before every text that the judge reads ("A photo depicts " in Hessel et al.; the micro-world's
+    judge has never read such words).
+    """
+
+    judge: str
+    samples: int = 1000
+    seed: int = 0
+    prompt: str = PROMPT
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError("samples must be 1 or more")
 
 
 def find_system(name: str, params: dict[str, Any] | None = None) -> System:

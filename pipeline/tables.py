@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.files import read_json
+from pipeline.files import digest_file, digest_of, read_json
 
 
 def read_table(path: Path, columns: list[str]) -> dict[str, list[Any]]:
@@ -34,3 +34,8 @@ def read_captions(system: str, setting: str) -> dict[str, str]:
     if len(found) != len(entries):
         raise UserError(f"{file} has two captions for one image: caption again with `dvc repro`")
     return found
+
+
+def reference_source(dataset: str, prompt: str) -> str:
+    """Digest of what a store of reference features is made from: the table, and the prompt before each sentence."""
+    return digest_of([digest_file(paths.references_table(dataset)), prompt])

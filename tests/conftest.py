@@ -130,6 +130,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose whole pipeline has run once, from nothing, without dvc.lock."""
     project = Project.create(tmp_path_factory.mktemp("finished") / "project")
     output = project.run("dvc", "repro").stdout
-    assert len(project.stages_run(output)) == 22
+    assert len(project.stages_run(output)) == 23
     project.commit("results")
     return project

@@ -96,6 +96,7 @@ def edit(key: str, value: object) -> Callable[[Project], None]:
     (edit("settings.in-domain.split", "exam"), "caption", "knight", "'exam'"),
     (edit("recipes.small.steps", 0), "train", "knight", "steps"),
     (edit("evaluation.judge", "micro"), "evaluate", "knight", "evaluation.judge"),
+    (edit("evaluation.prompt", "a picture of "), "evaluate", "knight", "references/scenes.zarr was made from another table"),
 ])
 def test_bad_input_is_one_line_that_names_it(finished: Project, tmp_path: Path, damage: Callable[[Project], None], stage: str,
                                              arguments: str, named: str) -> None:

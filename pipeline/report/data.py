@@ -13,14 +13,13 @@ import numpy as np
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.evaluation import EvaluationParams
 from pipeline.files import read_json
 from pipeline.methods import find_method
 from pipeline.metrics import bootstrap
 from pipeline.params import check
 from pipeline.report.sweeps import Sweeps, read_sweeps
 from pipeline.report.synthetic import Synthetic, gather_synthetic
-from pipeline.systems import Setting, System, find_system, settings_of
+from pipeline.systems import EvaluationParams, Setting, System, find_system, settings_of
 from pipeline.tables import read_captions, read_table
 
 METRICS = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "CLIPScore", "RefCLIPScore", "RefCompare")
