@@ -15,11 +15,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pipeline import paths
+from pipeline.core import paths
 from pipeline.decoders import Decoder, DecoderParams, Decoding, build
-from pipeline.encoders import Clip, ClipParams
+from pipeline.features.encoders import Clip, ClipParams
+from pipeline.features.retrieval import build_index, nearest_others, project
 from pipeline.methods.base import Condition
-from pipeline.retrieval import build_index, nearest_others, project
 from pipeline.world.captions import describe
 from pipeline.world.scenes import generator, sample_scene
 

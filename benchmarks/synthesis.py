@@ -20,11 +20,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from pipeline.device import choose_device
-from pipeline.encoders import load_clip
-from pipeline.params import check, load, pick
-from pipeline.synthesis import SynthesisParams, load_generator, picture_seed
-from pipeline.tagging import DetectorParams, load_detector
+from pipeline.core.device import choose_device
+from pipeline.core.params import check, load, pick
+from pipeline.features.encoders import load_clip
+from pipeline.features.tagging import DetectorParams, load_detector
+from pipeline.synthetic.drawing import SynthesisParams, load_generator, picture_seed
 from pipeline.world.captions import describe
 from pipeline.world.scenes import generator, sample_scene
 

@@ -8,19 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import decoders, paths
+from pipeline import decoders
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, finished_folder, read_json, write_json
+from pipeline.core.params import check
+from pipeline.core.progress import track
+from pipeline.core.tables import read_table
 from pipeline.decoders import Decoder, Decoding
-from pipeline.encoders import load_clip
-from pipeline.errors import UserError
-from pipeline.files import digest_file, finished_folder, read_json, write_json
-from pipeline.indexing import load_corpus
+from pipeline.features.encoders import load_clip
+from pipeline.features.indexing import load_corpus
+from pipeline.features.stores import read
 from pipeline.methods.base import Corpus, Images, Method, ObjectTags
-from pipeline.pairs import label_encoder, read_objects
-from pipeline.params import check
-from pipeline.progress import track
-from pipeline.stores import read
+from pipeline.synthetic.pairs import label_encoder, read_objects
 from pipeline.systems import Setting, System, make_method, model_folder, settings_of
-from pipeline.tables import read_table
 
 
 class Captioner:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import one_line_errors
+from pipeline.core.errors import one_line_errors
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
                   help="Turns a corpus of sentences into an image captioner, without one captioned photograph.")

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.errors import UserError
-from pipeline.files import read_json, write_json
+from pipeline.core.errors import UserError
+from pipeline.core.files import read_json, write_json
+from pipeline.core.params import StrictParams
+from pipeline.core.paths import MERGES_FILE
 from pipeline.methods.base import Condition
-from pipeline.params import StrictParams
-from pipeline.paths import MERGES_FILE
 
 IGNORE = -100  # label of positions that carry no loss: prefix and padding
 

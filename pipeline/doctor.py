@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.params import load
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.params import load
 
 _LIBRARIES = (("torch",), ("torchvision",), ("open_clip_torch",), ("transformers",), ("diffusers",), ("scipy",), ("faiss-gpu", "faiss-cpu"),
               ("zarr",), ("pyarrow",), ("dvc",), ("pycocoevalcap",))
@@ -56,7 +56,7 @@ def _java() -> bool:
 def _weights() -> bool:
     import torch
 
-    from pipeline.encoders import load_clip
+    from pipeline.features.encoders import load_clip
 
     good = True
     for name in load().get("clips") or {}:
@@ -74,9 +74,9 @@ def _synthesis_models() -> bool:
     """The diffusion model and the detector, where params.yaml asks for them."""
     import torch
 
-    from pipeline.params import check
-    from pipeline.synthesis import SynthesisParams, load_generator
-    from pipeline.tagging import DetectorParams, load_detector
+    from pipeline.core.params import check
+    from pipeline.features.tagging import DetectorParams, load_detector
+    from pipeline.synthetic.drawing import SynthesisParams, load_generator
 
     params, device = load(), torch.device("cpu")
     try:

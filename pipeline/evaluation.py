@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths
-from pipeline.encoders import Clip, load_clip
-from pipeline.errors import UserError
-from pipeline.files import digest_file, finished_folder, write_json
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, finished_folder, write_json
+from pipeline.core.params import check
+from pipeline.core.tables import read_captions, read_table, reference_source
+from pipeline.features.encoders import Clip, load_clip
+from pipeline.features.stores import half, read, unit
 from pipeline.metrics import bootstrap, captions, clip, java
-from pipeline.params import check
-from pipeline.stores import half, read, unit
 from pipeline.systems import EvaluationParams, Setting, System, settings_of
-from pipeline.tables import read_captions, read_table, reference_source
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline import paths
 from pipeline.captioning import Captioner
-from pipeline.device import choose_device
-from pipeline.encoders import Clip, load_clip
-from pipeline.errors import UserError
-from pipeline.files import read_json
-from pipeline.images import list_images, open_image
-from pipeline.indexing import load_corpus
+from pipeline.core import paths
+from pipeline.core.device import choose_device
+from pipeline.core.errors import UserError
+from pipeline.core.files import read_json
+from pipeline.core.params import check, load
+from pipeline.features.encoders import Clip, load_clip
+from pipeline.features.images import list_images, open_image
+from pipeline.features.indexing import load_corpus
+from pipeline.features.retrieval import search
+from pipeline.features.stores import unit
 from pipeline.methods.base import Corpus, Images, Objects, ObjectTags
-from pipeline.pairs import label_encoder, objects_of
-from pipeline.params import check, load
-from pipeline.retrieval import search
-from pipeline.stores import unit
+from pipeline.synthetic.pairs import label_encoder, objects_of
 from pipeline.systems import find_system
 
 if TYPE_CHECKING:
-    from pipeline.tagging import Detection, Detector
+    from pipeline.features.tagging import Detection, Detector
 
 _NEAREST = 5
 
@@ -87,7 +87,7 @@ def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
 
 def _detector(captioner: Captioner, params: dict[str, Any]) -> Detector:
     """The detector that the captioner learnt to read; another one is a `UserError`."""
-    from pipeline.tagging import DetectorParams, load_detector
+    from pipeline.features.tagging import DetectorParams, load_detector
 
     detector = load_detector(check(DetectorParams, params.get("detector"), "detector"), captioner.device)
     if detector.digest != captioner.detector_digest:

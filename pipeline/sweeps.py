@@ -19,20 +19,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline import paths
 from pipeline.captioning import Captioner, load_images, require_detector
+from pipeline.core import paths
+from pipeline.core.device import choose_device
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, digest_of, digest_tree
+from pipeline.core.params import StrictParams, check, load, pick
 from pipeline.decoders import Decoder, Decoding
-from pipeline.device import choose_device
-from pipeline.encoders import load_clip
-from pipeline.errors import UserError
 from pipeline.evaluation import Split, load_split, score_setting
-from pipeline.files import digest_file, digest_of, digest_tree
-from pipeline.indexing import load_corpus
+from pipeline.features.encoders import load_clip
+from pipeline.features.indexing import load_corpus
+from pipeline.features.stores import read_origin
 from pipeline.metrics import bootstrap
 from pipeline.metrics.captions import tokenize_pair
-from pipeline.pairs import label_encoder
-from pipeline.params import StrictParams, check, load, pick
-from pipeline.stores import read_origin
+from pipeline.synthetic.pairs import label_encoder
 from pipeline.systems import EvaluationParams, Setting, System, find_system, make_method
 from pipeline.training import Plan, detector_of, fit, pairs_digest, training_corpus
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths
-from pipeline.errors import UserError
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.params import StrictParams, check, load, pick, suggest
 from pipeline.methods import find_method
 from pipeline.methods.base import Method
 from pipeline.metrics.clip import PROMPT
-from pipeline.params import StrictParams, check, load, pick, suggest
 
 
 @dataclass(frozen=True)

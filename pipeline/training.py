@@ -18,20 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline import paths
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_tree, read_json, write_json
+from pipeline.core.params import StrictParams, check, pick
+from pipeline.core.progress import track
+from pipeline.core.resume import resumable
+from pipeline.core.tables import read_table
 from pipeline.decoders import Decoder, DecoderParams, build, pad
-from pipeline.encoders import load_clip
-from pipeline.errors import UserError
-from pipeline.files import digest_tree, read_json, write_json
-from pipeline.indexing import load_corpus
+from pipeline.features.encoders import load_clip
+from pipeline.features.indexing import load_corpus
+from pipeline.features.stores import read_origin
 from pipeline.methods.base import Corpus, Method
-from pipeline.pairs import choose_rows, label_encoder, load_pairs, pair_features
-from pipeline.params import StrictParams, check, pick
-from pipeline.progress import track
-from pipeline.resume import resumable
-from pipeline.stores import read_origin
+from pipeline.synthetic.pairs import choose_rows, label_encoder, load_pairs, pair_features
 from pipeline.systems import System, make_method
-from pipeline.tables import read_table
 
 _HELDOUT_ROWS = 2000
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from pipeline.errors import one_line_errors
+from pipeline.core.errors import one_line_errors
 
 gc.set_threshold(200_000)  # importing torch makes a million objects, none of them garbage: a fifth of its time went on looking
 

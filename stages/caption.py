@@ -1,8 +1,8 @@
 """Caption the test images of every setting with one system."""
 
 from pipeline.captioning import caption_settings
-from pipeline.device import choose_device
-from pipeline.params import load
+from pipeline.core.device import choose_device
+from pipeline.core.params import load
 from pipeline.systems import find_system
 from stages import run
 

@@ -1,9 +1,9 @@
 """Embed the images of one data set with one CLIP."""
 
-from pipeline.device import choose_device
-from pipeline.embedding import embed_images
-from pipeline.encoders import load_clip
-from pipeline.params import load
+from pipeline.core.device import choose_device
+from pipeline.core.params import load
+from pipeline.features.embedding import embed_images
+from pipeline.features.encoders import load_clip
 from stages import run
 
 

@@ -1,9 +1,9 @@
 """Embed the references of one data set with the judge."""
 
-from pipeline.device import choose_device
-from pipeline.embedding import embed_references
-from pipeline.encoders import load_clip
-from pipeline.params import check, load
+from pipeline.core.device import choose_device
+from pipeline.core.params import check, load
+from pipeline.features.embedding import embed_references
+from pipeline.features.encoders import load_clip
 from pipeline.systems import EvaluationParams
 from stages import run
 

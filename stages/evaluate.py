@@ -7,9 +7,9 @@ from stages import run
 def evaluate(system: str) -> None:
     """Write data/metrics/SYSTEM.json and data/scores/SYSTEM."""
     captions.start_meteor()  # its Java gets ready while torch is imported
-    from pipeline.device import choose_device
+    from pipeline.core.device import choose_device
+    from pipeline.core.params import load
     from pipeline.evaluation import evaluate_system
-    from pipeline.params import load
     from pipeline.systems import find_system
 
     params = load()

@@ -1,8 +1,8 @@
 """Turn one raw data set into tables: corpus sentences, references, images."""
 
-from pipeline import paths
+from pipeline.core import paths
+from pipeline.core.params import check, load, pick
 from pipeline.corpus.extract import ExtractParams, extract
-from pipeline.params import check, load, pick
 from stages import run
 
 

@@ -1,7 +1,7 @@
 """Index one corpus in one CLIP space."""
 
-from pipeline.indexing import IndexParams, index_corpus
-from pipeline.params import check, load, pick
+from pipeline.core.params import check, load, pick
+from pipeline.features.indexing import IndexParams, index_corpus
 from stages import run
 
 

@@ -1,8 +1,8 @@
 """Project the pseudo-features of one corpus's synthetic images onto its captions."""
 
-from pipeline.device import choose_device
-from pipeline.params import check, load, pick
-from pipeline.refinement import ProjectionParams, project_pairs
+from pipeline.core.device import choose_device
+from pipeline.core.params import check, load, pick
+from pipeline.synthetic.refinement import ProjectionParams, project_pairs
 from stages import run
 
 

@@ -1,8 +1,8 @@
 """Optimise the pseudo-features of one corpus's synthetic images towards their captions."""
 
-from pipeline.device import choose_device
-from pipeline.params import check, load, pick
-from pipeline.refinement import RefinementParams, refine_pairs
+from pipeline.core.device import choose_device
+from pipeline.core.params import check, load, pick
+from pipeline.synthetic.refinement import RefinementParams, refine_pairs
 from stages import run
 
 

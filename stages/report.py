@@ -1,6 +1,6 @@
 """Write the report of everything that was run."""
 
-from pipeline.params import load
+from pipeline.core.params import load
 from pipeline.report.page import write_report
 from stages import run
 

@@ -1,10 +1,10 @@
 """Draw the captions of one corpus."""
 
-from pipeline.device import choose_device
-from pipeline.encoders import load_clip
-from pipeline.params import check, load, pick
-from pipeline.synthesis import SynthesisParams, load_generator, synthesize
-from pipeline.tagging import DetectorParams, load_detector
+from pipeline.core.device import choose_device
+from pipeline.core.params import check, load, pick
+from pipeline.features.encoders import load_clip
+from pipeline.features.tagging import DetectorParams, load_detector
+from pipeline.synthetic.drawing import SynthesisParams, load_generator, synthesize
 from stages import run
 
 

@@ -1,8 +1,8 @@
 """Name the objects in the images of one data set."""
 
-from pipeline.device import choose_device
-from pipeline.params import check, load, pick
-from pipeline.tagging import DetectorParams, load_detector, tag_dataset
+from pipeline.core.device import choose_device
+from pipeline.core.params import check, load, pick
+from pipeline.features.tagging import DetectorParams, load_detector, tag_dataset
 from stages import run
 
 

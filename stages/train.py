@@ -1,7 +1,7 @@
 """Train one system."""
 
-from pipeline.device import choose_device
-from pipeline.params import load
+from pipeline.core.device import choose_device
+from pipeline.core.params import load
 from pipeline.systems import find_system
 from pipeline.training import train_system
 from stages import run

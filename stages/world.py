@@ -1,6 +1,6 @@
 """Draw one data set of the micro-world."""
 
-from pipeline.params import check, load, pick
+from pipeline.core.params import check, load, pick
 from pipeline.world.dataset import WorldParams, write_dataset
 from stages import run
 

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from pipeline import paths
-from pipeline.files import digest_file, write_json
-from pipeline.stores import Origin, write_store
-from pipeline.tagging import Detection, DetectorParams, write_tags
+from pipeline.core import paths
+from pipeline.core.files import digest_file, write_json
+from pipeline.features.stores import Origin, write_store
+from pipeline.features.tagging import Detection, DetectorParams, write_tags
 
 CLIP, CLIP_DIGEST, WIDTH = "tiny", "c" * 64, 8
 LABELS = ["cat", "dog", "tree", "sun"]

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from pipeline.core.errors import UserError
 from pipeline.decoders import Decoder
-from pipeline.encoders import Clip, ClipParams
-from pipeline.errors import UserError
+from pipeline.features.encoders import Clip, ClipParams
+from pipeline.features.retrieval import build_index, nearest_others
 from pipeline.foundation.contrastive import Recipe, write_untrained
 from pipeline.methods.base import Corpus
-from pipeline.retrieval import build_index, nearest_others
 from tests.project import Project
 
 faiss.omp_set_num_threads(1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.files import digest_tree
+from pipeline.core.files import digest_tree
 from tests.project import Project, patched
 
 

@@ -7,8 +7,8 @@ import shutil
 import pytest
 import torch
 
+from pipeline.core.files import digest_tree
 from pipeline.decoders import IGNORE, Decoder, DecoderParams, Decoding, build, load, pad
-from pipeline.files import digest_tree
 from pipeline.methods.base import Condition
 
 CPU = torch.device("cpu")

@@ -14,10 +14,10 @@ import networkx
 import pytest
 from dvc.repo import Repo
 
-import pipeline.indexing
-import pipeline.stores
-import pipeline.synthesis
-from pipeline.files import digest_tree
+import pipeline.features.indexing
+import pipeline.features.stores
+import pipeline.synthetic.drawing
+from pipeline.core.files import digest_tree
 from tests.project import Project, patched, tiny_params
 
 SYSTEMS = ("decap", "knight", "raw", "syntic")
@@ -138,7 +138,7 @@ DECAP = {"train_text@decap", "caption_text@decap", "caption_untrained@raw", "eva
     (append("pipeline/methods/syntic.py"), SYNTIC),
     (append("pipeline/methods/knight.py"), KNIGHT),
     (append("pipeline/metrics/bootstrap.py"), EVALUATE),
-    (append("pipeline/errors.py"), set()),
+    (append("pipeline/core/errors.py"), set()),
     (append("data/foundation/judge/provenance.json"), {"embed_images@judge-scenes", "embed_references@scenes"} | EVALUATE),
     (add_a_method, {"train_text@mine", "caption_text@mine", "evaluate_text@mine", "report"}),
 ])
@@ -167,8 +167,8 @@ def test_without_synthetic_systems_no_stage_draws_or_reads_synthetic_pictures(fi
 
 
 def small_shards() -> None:
-    pipeline.stores.SHARD_ROWS = pipeline.indexing.SHARD_ROWS = 100
-    pipeline.synthesis._SHARD = 16
+    pipeline.features.stores.SHARD_ROWS = pipeline.features.indexing.SHARD_ROWS = 100
+    pipeline.synthetic.drawing._SHARD = 16
 
 
 def kill() -> None:
@@ -196,21 +196,21 @@ def without(folder: Path) -> Iterator[None]:
 @pytest.mark.parametrize(("stage", "arguments", "artefact", "target", "calls"), [
     ("world", "scenes", "raw/scenes", "pipeline.world.dataset:describe", 30),
     ("extract", "scenes", "corpus/scenes", "pipeline.corpus.extract:write_json", 0),
-    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "pipeline.resume:Work.record", 1),
-    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "pipeline.resume:publish", 0),
-    ("embed_images", "micro scenes", "features/micro/images/scenes.zarr", "pipeline.images:_to_rgb", 5),
-    ("embed_references", "scenes", "features/judge/references/scenes.zarr", "pipeline.resume:Work.record", 1),
-    ("index", "micro scenes", "index/micro/scenes", "pipeline.resume:Work.record", 2),
-    ("synthesize", "scenes", "synthetic/scenes/pairs", "pipeline.resume:Work.record", 1),
-    ("tag", "scenes", "tags/scenes", "pipeline.resume:Work.record", 1),
-    ("refine", "micro scenes", "synthetic/scenes/refined/micro", "pipeline.refinement:contrastive_loss", 15),
-    ("project", "micro scenes", "synthetic/scenes/projected/micro", "pipeline.refinement:write_store", 1),
+    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "pipeline.core.resume:Work.record", 1),
+    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "pipeline.core.resume:publish", 0),
+    ("embed_images", "micro scenes", "features/micro/images/scenes.zarr", "pipeline.features.images:_to_rgb", 5),
+    ("embed_references", "scenes", "features/judge/references/scenes.zarr", "pipeline.core.resume:Work.record", 1),
+    ("index", "micro scenes", "index/micro/scenes", "pipeline.core.resume:Work.record", 2),
+    ("synthesize", "scenes", "synthetic/scenes/pairs", "pipeline.core.resume:Work.record", 1),
+    ("tag", "scenes", "tags/scenes", "pipeline.core.resume:Work.record", 1),
+    ("refine", "micro scenes", "synthetic/scenes/refined/micro", "pipeline.synthetic.refinement:contrastive_loss", 15),
+    ("project", "micro scenes", "synthetic/scenes/projected/micro", "pipeline.synthetic.refinement:write_store", 1),
     ("train", "syntic", "models/syntic", "pipeline.training:schedule", 2 * 15),
     ("train", "knight", "models/knight", "pipeline.training:schedule", 2 * 25),
     ("train", "knight", "models/knight", "pipeline.decoders:Decoder.save", 0),
     ("caption", "decap", "captions/decap", "pipeline.captioning:write_json", 1),
     ("evaluate", "decap", "scores/decap", "pipeline.evaluation:write_json", 0),
-    ("report", "", "report", "pipeline.files:publish", 0),
+    ("report", "", "report", "pipeline.core.files:publish", 0),
 ])
 def test_a_killed_stage_resumes_to_the_bytes_of_an_uninterrupted_run(finished: Project, tmp_path: Path, stage: str, arguments: str,
                                                                      artefact: str, target: str, calls: int) -> None:

@@ -21,6 +21,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.errors import UserError
+from pipeline.core.files import finished_folder, inside, write_json
+from pipeline.core.params import StrictParams
 from pipeline.corpus.readers import (
     READERS,
     REFERENCE_SPLITS,
@@ -32,9 +35,6 @@ from pipeline.corpus.readers import (
     closest,
     read_records,
 )
-from pipeline.errors import UserError
-from pipeline.files import finished_folder, inside, write_json
-from pipeline.params import StrictParams
 
 CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id", "text", "split")])
 IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split")])

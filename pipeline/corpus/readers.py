@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import UserError
-from pipeline.files import inside
+from pipeline.core.errors import UserError
+from pipeline.core.files import inside
 
 TRAIN_SPLITS = ("train", "restval")
 REFERENCE_SPLITS = ("val", "test")

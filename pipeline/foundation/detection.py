@@ -20,10 +20,10 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetBackbone, ResNetConfig
 
-from pipeline.files import digest_of, finished_folder, locked, write_json
+from pipeline.core.files import digest_of, finished_folder, locked, write_json
+from pipeline.features.tagging import Detection, Detector, DetectorParams
 from pipeline.foundation.loop import Schedule, optimise
 from pipeline.foundation.pool import Pool, coverage, draw_pool
-from pipeline.tagging import Detection, Detector, DetectorParams
 from pipeline.world.scenes import IMAGE_SIZE, STYLES, Thing
 from pipeline.world.sprites import CLASSES, COLOURS
 

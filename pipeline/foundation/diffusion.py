@@ -25,17 +25,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pipeline import paths
-from pipeline.encoders import Clip, ClipParams
-from pipeline.files import digest_of, finished_folder, locked, read_json, write_json
+from pipeline.core import paths
+from pipeline.core.files import digest_of, finished_folder, locked, read_json, write_json
+from pipeline.core.paths import MERGES_FILE
+from pipeline.core.progress import track
+from pipeline.features.encoders import Clip, ClipParams
+from pipeline.features.tagging import Detector, DetectorParams
 from pipeline.foundation import autoencoder, detection
 from pipeline.foundation.loop import Schedule, optimise
 from pipeline.foundation.pool import Pool, coverage, draw_pool
 from pipeline.metrics import bootstrap
-from pipeline.paths import MERGES_FILE
-from pipeline.progress import track
-from pipeline.synthesis import Generator, SynthesisParams, picture_seed
-from pipeline.tagging import Detector, DetectorParams
+from pipeline.synthetic.drawing import Generator, SynthesisParams, picture_seed
 from pipeline.world.scenes import STYLES
 from pipeline.world.sprites import CLASSES, COLOURS
 

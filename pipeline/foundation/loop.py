@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.errors import UserError
-from pipeline.progress import track
+from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.training import schedule
 
 

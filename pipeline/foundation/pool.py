@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.progress import track
+from pipeline.core.progress import track
 from pipeline.world.captions import describe_naming
 from pipeline.world.scenes import STYLES, Thing, generator, render, sample_scene
 from pipeline.world.sprites import CLASSES, COLOURS

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline import paths
-from pipeline.encoders import Clip, ClipParams
-from pipeline.errors import UserError
-from pipeline.files import digest_file, read_json, write_json
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, read_json, write_json
+from pipeline.core.params import suggest
+from pipeline.features.encoders import Clip, ClipParams
+from pipeline.features.stores import unit
 from pipeline.foundation import contrastive, detection, diffusion
 from pipeline.foundation.pool import draw_pool
-from pipeline.params import suggest
-from pipeline.stores import unit
 from pipeline.world.scenes import STYLES
 
 _SCENES = 1000

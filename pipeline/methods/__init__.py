@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.methods.base import Method
@@ -22,7 +22,7 @@ METHODS = {
 
 def find_method(name: str) -> type[Method]:
     """The class behind a method's name; an unknown name is a `UserError` with the nearest known one."""
-    from pipeline.params import suggest
+    from pipeline.core.params import suggest
 
     if name not in METHODS:
         raise UserError(f"params.yaml: there is no method {name!r}{suggest(name, METHODS)}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.params import StrictParams
+from pipeline.core.params import StrictParams
 
 if TYPE_CHECKING:
     from faiss import Index

@@ -6,8 +6,8 @@ captions over and over; a correct one scores about four times as much.
 
 from __future__ import annotations
 
+from pipeline.features.retrieval import search
 from pipeline.methods.base import Corpus, Images, Method
-from pipeline.retrieval import search
 
 
 class ClipRe(Method):

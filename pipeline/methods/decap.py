@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pipeline.features.retrieval import project
 from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams
-from pipeline.retrieval import project
 
 
 @dataclass(frozen=True)

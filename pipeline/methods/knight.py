@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.features.retrieval import search
 from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams
-from pipeline.retrieval import search
 
 
 @dataclass(frozen=True)

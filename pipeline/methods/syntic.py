@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.features.retrieval import project
 from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams, Objects, ObjectTags
-from pipeline.retrieval import project
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 _CELLS = 1_000_000  # indices drawn at a time: 8 MB
 

@@ -21,7 +21,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.metrics import java
 
 TOKENIZER = "PTBTokenizer of stanford-corenlp-3.4.1, lower case, without pycocoevalcap's list of punctuation"

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.files import read_json
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import read_json
+from pipeline.core.params import check
+from pipeline.core.tables import read_captions, read_table
 from pipeline.methods import find_method
 from pipeline.metrics import bootstrap
-from pipeline.params import check
 from pipeline.report.sweeps import Sweeps, read_sweeps
 from pipeline.report.synthetic import Synthetic, gather_synthetic
 from pipeline.systems import EvaluationParams, Setting, System, find_system, settings_of
-from pipeline.tables import read_captions, read_table
 
 METRICS = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "CLIPScore", "RefCLIPScore", "RefCompare")
 _CONTROL = ("CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CIDEr_above_shuffled_low", "CIDEr_above_shuffled_high")

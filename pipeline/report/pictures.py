@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline import paths
-from pipeline.files import file_inside
-from pipeline.images import open_image
+from pipeline.core import paths
+from pipeline.core.files import file_inside
+from pipeline.features.images import open_image
 from pipeline.report.data import Result, SettingResults
 
 SHOWN = 8

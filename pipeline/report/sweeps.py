@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 _COLUMNS = ("system", "variant", "seed", "setting", "images", "CIDEr", "CIDEr_low", "CIDEr_high", "CIDEr_shuffled")
 _ENDS = ("difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high")

@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning, sqrtm
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.files import digest_file, file_inside, read_json
-from pipeline.pairs import pair_features
-from pipeline.params import check, pick
-from pipeline.refinement import ProjectionParams
-from pipeline.retrieval import project
-from pipeline.stores import FeatureStore, read, unit
-from pipeline.tables import read_table
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, file_inside, read_json
+from pipeline.core.params import check, pick
+from pipeline.core.tables import read_table
+from pipeline.features.retrieval import project
+from pipeline.features.stores import FeatureStore, read, unit
+from pipeline.synthetic.pairs import pair_features
+from pipeline.synthetic.refinement import ProjectionParams
 
 KINDS = {"as drawn": (False, False), "optimised": (True, False), "projected": (False, True), "optimised and projected": (True, True)}
 WEAK = 0.5  # a generator that draws less than this share of what captions name is called weak

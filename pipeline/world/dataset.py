@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.files import write_json
-from pipeline.params import StrictParams
-from pipeline.progress import track
-from pipeline.resume import resumable
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import write_json
+from pipeline.core.params import StrictParams
+from pipeline.core.progress import track
+from pipeline.core.resume import resumable
 from pipeline.world.captions import describe
 from pipeline.world.scenes import STYLES, generator, render, sample_scene, to_record
 

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.corpus.extract import ExtractParams, draw, extract, hold_out
 from pipeline.corpus.readers import Caption
-from pipeline.errors import UserError
 
 
 def rows(out: Path, table: str) -> list[dict[str, str]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.corpus.readers import READERS, Caption, Image, Records, below, read_records, read_source
-from pipeline.errors import UserError
 
 
 def read(folder: Path, content: Any, format: str, split: str = "train") -> Records:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.encoders import Clip, ClipParams
-from pipeline.errors import UserError
-from pipeline.files import digest_file, read_json
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, read_json
+from pipeline.features.encoders import Clip, ClipParams
 from pipeline.foundation.contrastive import Recipe, train
 from tests.interruption import Interrupted, interrupt_at
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from pipeline.encoders import Clip, ClipParams
-from pipeline.errors import UserError
-from pipeline.files import digest_file, read_json
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, read_json
+from pipeline.features.encoders import Clip, ClipParams
+from pipeline.features.tagging import Detection
 from pipeline.foundation import autoencoder, detection, diffusion, loop, pool
 from pipeline.foundation.diffusion import CONTEXT, Denoiser, Recipe, build_unet, noise_weights, text_encoder_of, tokenizer_of, train
 from pipeline.foundation.loop import Schedule
 from pipeline.foundation.pool import draw_block, draw_pool
-from pipeline.synthesis import Generator, SynthesisParams
-from pipeline.tagging import Detection
+from pipeline.synthetic.drawing import Generator, SynthesisParams
 from pipeline.world.scenes import Thing
 from tests.artefacts import StubDetector
 from tests.interruption import Interrupted, interrupt_at

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.foundation.loop import Schedule, optimise
 from pipeline.training import schedule
 from tests.interruption import Interrupted

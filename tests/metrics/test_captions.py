@@ -17,7 +17,7 @@ import pycocoevalcap
 import pytest
 from pycocoevalcap.cider.cider import Cider
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.metrics import captions, java
 
 PACKAGE = Path(next(iter(pycocoevalcap.__path__)))

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import write_json
 from pipeline.report.data import METRICS, gather
 from pipeline.report.page import render, write_report
 from pipeline.report.pictures import chosen, extremes

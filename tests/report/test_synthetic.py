@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.files import digest_file, write_json
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, write_json
+from pipeline.features.retrieval import project
+from pipeline.features.stores import Origin, read, unit, write_store
+from pipeline.features.tagging import SCHEMA
 from pipeline.report.data import gather
 from pipeline.report.page import render
 from pipeline.report.synthetic import centroid_distance, frechet_distance, gather_synthetic, own_ranks, refinement_figures
-from pipeline.retrieval import project
-from pipeline.stores import Origin, read, unit, write_store
-from pipeline.tagging import SCHEMA
 
 CAPTIONS, PAIRS, IMAGES, WIDTH = 40, 30, 24, 8
 TEMPERATURE = 0.1

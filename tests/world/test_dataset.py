@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline import paths
-from pipeline.files import digest_tree
-from pipeline.params import check
+from pipeline.core import paths
+from pipeline.core.files import digest_tree
+from pipeline.core.params import check
 from pipeline.world.dataset import WorldParams, write_dataset
 from pipeline.world.scenes import generator, render, sample_scene, to_record
 

@@ -1,0 +1,115 @@
+"""Files that are complete or absent, and digests of what lies on disk."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import UserError
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_stamp(path: Path) -> tuple[str, int]:
+    """Name and size: enough to notice that a picture was exchanged between a kill and the resumed run."""
+    return path.name, path.stat().st_size if path.exists() else -1
+
+
+def digest_tree(folder: Path) -> str:
+    """SHA-256 over the sorted relative names and the bytes of all files below `folder`; of the bytes alone for one file."""
+    if folder.is_file():
+        return digest_file(folder)
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{digest_file(path)}\n".encode())
+    return total.hexdigest()
+
+
+def digest_model(folder: Path) -> str:
+    """SHA-256 of what decides a model's answers: every file below `folder` but for `provenance.json` and sample pictures, in hex."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "provenance.json" and not p.name.startswith("pictures"))
+    return digest_of([(path.relative_to(folder).as_posix(), digest_file(path)) for path in files])
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, in hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write JSON whose bytes depend on the value alone. NaN and infinity are refused (ValueError)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or broken file is a `UserError` that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run the stage that writes it (`dvc repro`)") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}): restore it or run its stage again") from None
+
+
+@contextmanager
+def finished_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, that becomes `target` in one rename when the block ends well, and vanishes when it does not."""
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    publish(partial, target)
+
+
+def publish(finished: Path, target: Path) -> None:
+    """Put a finished folder in `target`'s place. Both must lie on one file system."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(finished, target)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone; raises `UserError` when another process works in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder} is in use by another process that is still running: wait for it, or end it") from None
+        yield
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of `name` below `folder`; a name that leaves the folder raises `UserError`."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UserError(f"file name {name!r} leaves its folder {folder}: correct the record that holds it")
+    return path
+
+
+def file_inside(folder: Path, name: str) -> Path:
+    """The file `name` below `folder`, as `inside`; the file itself may be a symbolic link, as DVC's caches make them."""
+    head, _, last = name.rpartition("/")
+    if last in ("", ".", ".."):
+        raise UserError(f"file name {name!r} names no file in {folder}: correct the record that holds it")
+    return inside(folder, head) / last

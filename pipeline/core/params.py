@@ -1,0 +1,80 @@
+"""Loading and checking params.yaml: a wrong key or value is one line that names the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.core.errors import UserError
+
+T = TypeVar("T")
+PARAMS_FILE = Path("params.yaml")
+
+
+class StrictParams:
+    """Base of parameter classes (frozen data classes): no unknown keys, and no text where a number belongs."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+
+def load(file: Path = PARAMS_FILE) -> dict[str, Any]:
+    """The whole of params.yaml, unchecked. Read with YAML 1.2, so that `1e-4` is a number as it is for DVC."""
+    try:
+        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: run this from the project's root") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} must hold a mapping of parameters")
+    return content
+
+
+def pick(params: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key, such as `systems.text.knight`."""
+    value: Any = params
+    walked: list[str] = []
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            here = ".".join(walked) or PARAMS_FILE.name
+            raise UserError(f"{PARAMS_FILE}: {here} has no {part!r}{suggest(part, value if isinstance(value, dict) else ())}")
+        walked.append(part)
+        value = value[part]
+    return value
+
+
+def check(cls: type[T], value: Any, where: str) -> T:
+    """Build a parameter class from the mapping found at `where`, or raise a one-line `UserError`."""
+    adapter: TypeAdapter[T] = TypeAdapter(cls)
+    try:
+        # JSON mode: strict about types, yet a YAML list may become a tuple
+        return adapter.validate_json(json.dumps({} if value is None else value))
+    except (ValidationError, TypeError) as error:
+        raise UserError(_one_line(error, cls, value, where)) from None
+
+
+def suggest(word: str, known: Any) -> str:
+    """': did you mean ...? available: ...' for a word that is not among the known ones."""
+    names = sorted(str(name) for name in known)
+    close = difflib.get_close_matches(word, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} available: {', '.join(names) or 'nothing'}" if hint else f"; available: {', '.join(names) or 'nothing'}"
+
+
+def _one_line(error: Exception, cls: type, value: Any, where: str) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{PARAMS_FILE}: {where} cannot be read: {error}"
+    first = error.errors()[0]
+    key = ".".join([where, *(str(part) for part in first["loc"])])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        fields = getattr(cls, "__dataclass_fields__", {})
+        return f"{PARAMS_FILE}: {key} is not a parameter{suggest(str(first['loc'][-1]), fields)}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"{PARAMS_FILE}: {key} is missing"
+    return f"{PARAMS_FILE}: {key} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,0 +1,1 @@
+"""Pictures and sentences in, numbers out: encoders, tags, stores, indices, retrieval."""

@@ -1,0 +1,67 @@
+"""Captions and images into feature stores, shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, file_inside, file_stamp
+from pipeline.core.resume import resumable
+from pipeline.core.tables import read_table, reference_source
+from pipeline.features.encoders import Clip
+from pipeline.features.stores import Origin, write_shards
+
+
+def embed_text(clip_name: str, clip: Clip, corpus: str) -> None:
+    """Write the text store of a corpus: one row per row of its table, in that order."""
+    table = paths.corpus_table(corpus)
+    _embed_texts(paths.text_features(clip_name, corpus), clip, read_table(table, ["text"])["text"], _origin(clip_name, clip, table),
+                 f"embed {corpus} with {clip_name}")
+
+
+def embed_references(clip_name: str, clip: Clip, dataset: str, prompt: str) -> None:
+    """Write the store of a data set's references as the judge reads them, behind `prompt`: one row per row of their table."""
+    table = paths.references_table(dataset)
+    texts = [prompt + text for text in read_table(table, ["text"])["text"]]
+    origin = replace(_origin(clip_name, clip, table), source_digest=reference_source(dataset, prompt))
+    _embed_texts(paths.reference_features(clip_name, dataset), clip, texts, origin, f"embed references of {dataset} with {clip_name}")
+
+
+def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
+    """Write the image store of a data set: one row per row of its image table, in that order."""
+    table, raw = paths.images_table(dataset), paths.raw(dataset)
+    files = [file_inside(raw, name) for name in read_table(table, ["path"])["path"]]
+    origin = _origin(clip_name, clip, table)
+    target = paths.image_features(clip_name, dataset)
+    with resumable(target, origin=asdict(origin), batch=clip.params.batch, files=[file_stamp(f) for f in files], **_machine(clip)) as work:
+        write_shards(work, (len(files), clip.width), origin, f"embed images of {dataset} with {clip_name}",
+                     lambda start, stop: (clip.encode_files(files[start:stop]), 0))
+
+
+def _embed_texts(target: Path, clip: Clip, texts: Sequence[str], origin: Origin, label: str) -> None:
+    def encode(start: int, stop: int) -> tuple[NDArray[np.float32], int]:
+        part = texts[start:stop]
+        tokens = clip.tokens(part)
+        return clip.encode_tokens(tokens), clip.count_truncated(part, tokens)
+
+    with resumable(target, origin=asdict(origin), batch=clip.params.batch, **_machine(clip)) as work:
+        write_shards(work, (len(texts), clip.width), origin, label, encode)
+
+
+def _origin(clip_name: str, clip: Clip, table: Path) -> Origin:
+    if not table.exists():
+        raise UserError(f"{table} is missing: run `dvc repro`")
+    return Origin(clip_name, clip.digest, clip.width, clip.preprocessing, digest_file(table))
+
+
+def _machine(clip: Clip) -> dict[str, Any]:
+    """What rounding depends on: shards of two devices are never mixed."""
+    return {"device": clip.device.type, "threads": torch.get_num_threads()}

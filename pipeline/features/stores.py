@@ -1,0 +1,157 @@
+"""Feature stores: unit rows of one CLIP space in Zarr v3, written shard by shard and read whole.
+
+Layout of `<name>.zarr`: `features` (N, D) or (N, F, D) float16 unit rows, `norms` (N,) or (N, F) float32 lengths before
+normalisation. Attributes say which model made them and from what; they hold no times and no host names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+
+from pipeline.core.errors import UserError
+from pipeline.core.progress import track
+from pipeline.core.resume import Work
+
+SCHEMA = 1
+SHARD_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where features come from: two stores may be compared only if clip_digest and width agree."""
+
+    clip: str  # name in params.yaml
+    clip_digest: str  # of the weights
+    width: int
+    preprocessing: str
+    source_digest: str  # of the table whose rows these are
+    truncated: int = 0  # rows whose text was longer than the tower's context
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A store in memory. features: unit rows, float16. norms: lengths before normalisation, float32."""
+
+    features: NDArray[np.float16]
+    norms: NDArray[np.float32]
+    origin: Origin
+    path: Path
+
+    def require(self, clip_digest: str | None = None, source_digest: str | None = None) -> FeatureStore:
+        """Itself, if it was made by this CLIP from this table; else a `UserError` that says which stage to run."""
+        if clip_digest is not None and clip_digest != self.origin.clip_digest:
+            raise UserError(f"{self.path} was made with another CLIP ({self.origin.clip}, {self.origin.clip_digest[:12]}; "
+                            f"expected {clip_digest[:12]}): run `dvc repro` to embed again")
+        if source_digest is not None and source_digest != self.origin.source_digest:
+            raise UserError(f"{self.path} was made from another table: run `dvc repro` to embed again")
+        return self
+
+
+def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Rows divided by their lengths, in float32 (float16 lengths lose digits); a row of zeros stays one."""
+    rows = rows.astype(np.float32)
+    result: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    return result
+
+
+def half(raw: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Raw features as a store keeps them: unit rows in float16."""
+    return (raw / np.maximum(_lengths(raw), 1e-12)).astype(np.float16)
+
+
+def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
+                 encode: Callable[[int, int], tuple[NDArray[np.float32], int]]) -> None:
+    """Fill a store of `shape` in `work.output`, skipping the shards in the ledger.
+
+    encode(start, stop) gives the raw float32 features of these rows and how many of them were truncated.
+    """
+    rows = shape[0]
+    if not work.done:  # anew, even where a kill left half of it
+        _create(work.output, shape)
+    root = zarr.open_group(work.output, mode="r+", zarr_format=3)
+    for start, stop in track(_missing(rows, work), label, rows, "rows", done=_done_rows(rows, work), size=SHARD_ROWS):
+        raw, truncated = encode(start, stop)
+        _fill(root, start, raw)
+        work.record(str(start), truncated)
+    total = sum(work.done.values())
+    root.attrs.update({"schema": SCHEMA, **asdict(origin), "truncated": total})
+
+
+def write_store(path: Path, raw: NDArray[np.float32], origin: Origin) -> None:
+    """Write a store of raw float32 features in one go, for what is small or computed at once."""
+    _create(path, raw.shape)
+    root = zarr.open_group(path, mode="r+", zarr_format=3)
+    _fill(root, 0, raw)
+    root.attrs.update({"schema": SCHEMA, **asdict(origin)})
+
+
+def read_origin(path: Path) -> Origin:
+    """Where a store's features come from, without reading them. A missing store, or another schema, is a `UserError`."""
+    if not (path / "zarr.json").exists():
+        raise UserError(f"{path} is missing: run `dvc repro`")
+    try:
+        attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r", zarr_format=3).attrs)
+        if attributes.pop("schema", None) != SCHEMA:
+            raise UserError(f"{path} has another schema than {SCHEMA}: run `dvc repro` to embed again")
+        return Origin(**attributes)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it with `dvc checkout --force`") from None
+
+
+def read(path: Path) -> FeatureStore:
+    """Load a whole store. A missing store or chunk, or another schema, is a `UserError`."""
+    origin = read_origin(path)
+    try:
+        root = zarr.open_group(path, mode="r", zarr_format=3)
+        features, norms = np.asarray(_array(root, "features")[...]), np.asarray(_array(root, "norms")[...])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it with `dvc checkout --force`") from None
+    if np.isnan(norms).any() or np.isnan(features).any():
+        raise UserError(f"{path} lacks chunks: restore it with `dvc checkout --force`, or delete it and run `dvc repro`")
+    return FeatureStore(features, norms, origin, path)
+
+
+def _create(folder: Path, shape: tuple[int, ...]) -> None:
+    root = zarr.open_group(folder, mode="w", zarr_format=3)
+    for name, size, dtype in (("features", shape, "float16"), ("norms", shape[:-1], "float32")):
+        root.create_array(
+            name, shape=size, dtype=dtype, chunks=(min(SHARD_ROWS, max(shape[0], 1)), *size[1:]), fill_value=float("nan"),
+            # features are noise to a compressor: only the norms shrink; the checksum finds flipped bits
+            serializer=BytesCodec(), compressors=[ZstdCodec(level=1), Crc32cCodec()], config={"write_empty_chunks": True},
+        )
+
+
+def _fill(root: zarr.Group, start: int, raw: NDArray[np.float32]) -> None:
+    stop = start + len(raw)
+    _array(root, "features")[start:stop] = half(raw)
+    _array(root, "norms")[start:stop] = _lengths(raw)[..., 0]
+
+
+def _lengths(raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths: NDArray[np.float32] = np.linalg.norm(raw, axis=-1, keepdims=True)  # in float32: float16 norms lose digits
+    return lengths
+
+
+def _array(root: zarr.Group, name: str) -> zarr.Array:
+    array = root[name]
+    if not isinstance(array, zarr.Array):
+        raise KeyError(name)
+    return array
+
+
+def _missing(rows: int, work: Work) -> Iterator[tuple[int, int]]:
+    for start in range(0, rows, SHARD_ROWS):
+        if str(start) not in work.done:
+            yield start, min(start + SHARD_ROWS, rows)
+
+
+def _done_rows(rows: int, work: Work) -> int:
+    return sum(min(SHARD_ROWS, rows - int(start)) for start in work.done)

@@ -1,0 +1,143 @@
+"""Object tags: a DETR of transformers names what stands in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from transformers import AutoImageProcessor, AutoModelForObjectDetection
+from transformers.utils import logging as transformers_logging
+
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, digest_model, file_inside, file_stamp, write_json
+from pipeline.core.params import StrictParams
+from pipeline.core.progress import track
+from pipeline.core.resume import resumable
+from pipeline.core.tables import read_table
+from pipeline.features.images import open_image
+
+SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("score", pa.float32()), ("box", pa.list_(pa.float32(), 4))])
+
+@dataclass(frozen=True)
+class DetectorParams(StrictParams):
+    """`detector` in params.yaml; SynTIC does not name the threshold, 0.9 is ours.
+
+    model: a folder of `data/foundation` in transformers' layout. threshold: lowest score of an object that is kept.
+    limit: at most so many objects a picture, the best first (100 is all that DETR finds). batch: pictures at once, in
+    memory and through the model.
+    """
+
+    model: str
+    threshold: float = 0.9
+    limit: int = 100
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError("threshold must be from 0 to 1")
+        if min(self.limit, self.batch) < 1:
+            raise ValueError("limit and batch must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object. box: left, top, right, bottom in fractions of the picture."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class Detector:
+    """A frozen object detector."""
+
+    def __init__(self, folder: Path, params: DetectorParams, device: torch.device) -> None:
+        """Load a DETR and its image processor from a folder; `UserError` when they are missing or damaged."""
+        self.folder, self.params, self.device = folder, params, device
+        if not (folder / "config.json").exists():
+            raise UserError(f"{folder} holds no detector (no config.json): restore it with `git checkout`, or save a DETR there")
+        transformers_logging.disable_progress_bar()  # of loading weights: quick
+        try:
+            self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            model, about = AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True, dtype=torch.float32,
+                                                                       use_safetensors=True, output_loading_info=True)
+            if about["missing_keys"]:
+                raise ValueError(f"its weights lack {min(about['missing_keys'])}")
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
+            raise UserError(f"{folder} is no detector that transformers can load ({' '.join(str(error).split())[:200]}): "
+                            "restore it with `git checkout`, or save a DETR there with `save_pretrained`") from None
+        self.model: Any = model.eval().requires_grad_(False).to(device)
+
+    @property
+    def labels(self) -> list[str]:
+        """Every class that the detector can name, by number."""
+        return [name for _, name in sorted(self.model.config.id2label.items())]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its weights and configuration, in hex."""
+        return digest_model(self.folder)
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        """What stands in each RGB picture, the surest first."""
+        found: list[list[Detection]] = []
+        for start in range(0, len(images), self.params.batch):
+            inputs = self.processor(images=list(images[start : start + self.params.batch]), return_tensors="pt").to(self.device)
+            outputs = self.model(**inputs)
+            for result in self.processor.post_process_object_detection(outputs, threshold=self.params.threshold):
+                rows = zip(result["scores"].tolist(), result["labels"].tolist(), result["boxes"].clamp(0, 1).tolist(), strict=True)
+                every = [Detection(self.model.config.id2label[label], score, tuple(box)) for score, label, box in rows]
+                found.append(sorted(every, key=lambda d: -d.score)[: self.params.limit])
+        return found
+
+
+def load_detector(params: DetectorParams, device: torch.device) -> Detector:
+    """The detector that params.yaml names."""
+    return Detector(paths.foundation(params.model), params, device)
+
+
+def tag_dataset(dataset: str, detector: Detector) -> None:
+    """Write `data/tags/<dataset>`: `tags.parquet`, a row per object, and `tags.json`. Image tables give the pictures."""
+    table = paths.images_table(dataset)
+    rows = read_table(table, ["image_id", "path"])
+    files = [file_inside(paths.raw(dataset), name) for name in rows["path"]]
+    size = detector.params.batch
+    with resumable(paths.tags(dataset), images=digest_file(table), files=[file_stamp(file) for file in files], detector=detector.digest,
+                   params=asdict(detector.params), device=detector.device.type, threads=torch.get_num_threads()) as work:
+        starts = [start for start in range(0, len(files), size) if str(start) not in work.done]
+        done = min(len(work.done) * size, len(files))
+        for start in track(starts, f"tag {dataset}", len(files), "images", done=done, size=size):
+            part = slice(start, start + size)
+            found = detector.detect([open_image(file) for file in files[part]])
+            write_tags(work.folder / f"{start}.parquet", rows["image_id"][part], found)
+            work.record(str(start))
+        write_tag_set(work.output, [work.folder / f"{start}.parquet" for start in range(0, len(files), size)], detector, len(files),
+                      digest_file(table))
+
+
+def write_tags(path: Path, ids: Sequence[str], found: Sequence[Sequence[Detection]]) -> None:
+    """A table with a row per object."""
+    flat = [(key, detection) for key, detections in zip(ids, found, strict=True) for detection in detections]
+    pq.write_table(pa.table({"id": [key for key, _ in flat], "label": [d.label for _, d in flat], "score": [d.score for _, d in flat],
+                             "box": [list(d.box) for _, d in flat]}, schema=SCHEMA), path)
+
+
+def write_tag_set(folder: Path, shards: Sequence[Path], detector: Detector, images: int, source_digest: str) -> None:
+    """Put shards together as `tags.parquet`, with a report of what made them. source_digest: of the table that names the pictures."""
+    tables = [pq.read_table(shard, schema=SCHEMA) for shard in shards]
+    whole = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    pq.write_table(whole, folder / "tags.parquet")
+    write_json(folder / "tags.json", {
+        "images": images, "without_object": images - len(whole["id"].unique()), "objects": len(whole), "labels": detector.labels,
+        "detector_digest": detector.digest, "source_digest": source_digest, **asdict(detector.params),
+    })

@@ -1,0 +1,1 @@
+"""Pictures drawn of captions, and what is made of their features."""

@@ -1,0 +1,233 @@
+"""Synthetic pairs: a diffusion model draws what captions say; CLIP features and object tags are taken from memory.
+
+Cost: `steps` passes of the UNet, twice with guidance, for every caption: the dearest stage of all. What is kept of a picture is one
+feature row per CLIP and its tags, some hundred bytes; a few pictures are kept for people to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
+from transformers.utils import logging as transformers_logging
+
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, digest_model, digest_of, finished_folder, write_json
+from pipeline.core.params import StrictParams
+from pipeline.core.progress import track
+from pipeline.core.resume import Work, resumable
+from pipeline.core.tables import read_table
+from pipeline.features.encoders import Clip
+from pipeline.features.stores import Origin, write_store
+from pipeline.features.tagging import Detector, write_tag_set, write_tags
+from pipeline.synthetic.pairs import choose_rows
+
+_SHARD = 256
+_PARTS = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}
+
+
+@dataclass(frozen=True)
+class SynthesisParams(StrictParams):
+    """`synthesis` in params.yaml.
+
+    corpora: whose captions are drawn. clips: whose features are taken. generator: a folder of `data/foundation` in diffusers' layout.
+    captions: how many captions of the corpus are drawn (SynTIC: all; null says all). seed: of the pictures. steps: of the sampler
+    (SynTIC: 20). guidance: scale of classifier-free guidance (7.5 is Stable Diffusion's). size: pixels, null for the model's own
+    (SynTIC: 512). batch: pictures drawn at once. attempts: how often a picture that the safety checker blanks is drawn, each time with
+    another seed.
+    sample: pictures kept for people to look at; all others are gone, so that asking for more draws them all again.
+    """
+
+    corpora: tuple[str, ...]
+    clips: tuple[str, ...]
+    generator: str
+    captions: int | None = None
+    seed: int = 0
+    steps: int = 20
+    guidance: float = 7.5
+    size: int | None = None
+    batch: int = 64
+    attempts: int = 3
+    sample: int = 48
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.attempts) < 1 or (self.captions is not None and self.captions < 2):
+            raise ValueError("steps, batch and attempts must be 1 or more, captions 2 or more")
+        if self.guidance < 1 or min(self.sample, self.seed) < 0:
+            raise ValueError("guidance must be 1 or more, sample and seed 0 or more")
+        if not self.clips:
+            raise ValueError("clips must name at least one")
+
+
+class Generator:
+    """A frozen text-to-image model. `precision`: that its convolutions and products are computed in."""
+
+    def __init__(self, folder: Path, params: SynthesisParams, device: torch.device) -> None:
+        """Load a `StableDiffusionPipeline` from a folder; `UserError` when it is missing or damaged."""
+        self.folder, self.params, self.device = folder, params, device
+        if not (folder / "model_index.json").exists():
+            raise UserError(f"{folder} holds no diffusion model (no model_index.json): restore it with `git checkout`, or save one there")
+        self.precision = _fast_precision(device)
+        weights = torch.float16 if device.type == "cuda" else torch.float32
+        diffusers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
+        try:
+            parts = {name: _load_part(cls, folder / name, weights) for name, cls in _PARTS.items()}
+            self.model: Any = StableDiffusionPipeline.from_pretrained(folder, dtype=weights, use_safetensors=True, local_files_only=True,
+                                                                      low_cpu_mem_usage=False, **parts)
+            known, embedded = len(self.model.tokenizer), self.model.text_encoder.config.vocab_size
+            if known != embedded:
+                raise ValueError(f"its tokenizer has {known} tokens, its text encoder {embedded}")
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
+            raise UserError(f"{folder} is no diffusion model that diffusers can load ({' '.join(str(error).split())[:200]}): "
+                            "restore it with `git checkout`, or save a StableDiffusionPipeline there with `save_pretrained`") from None
+        self.model.to(device)
+        for part in (self.model.unet, self.model.vae):
+            part.to(memory_format=torch.channels_last)
+        self.model.set_progress_bar_config(disable=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its weights and configuration, in hex."""
+        return digest_model(self.folder)
+
+    @torch.inference_mode()
+    def draw(self, captions: Sequence[str], seeds: Sequence[int]) -> tuple[list[Image.Image], list[bool]]:
+        """One picture per caption, and whether the safety checker blanked it. A picture depends on its caption and seed."""
+        images: list[Image.Image] = []
+        blanked: list[bool] = []
+        for start in range(0, len(captions), self.params.batch):
+            part = slice(start, start + self.params.batch)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):  # noise and latents stay float32
+                drawn = self.model(
+                    list(captions[part]), num_inference_steps=self.params.steps, guidance_scale=self.params.guidance,
+                    height=self.params.size, width=self.params.size,
+                    generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[part]],
+                )
+            images += drawn.images
+            blanked += drawn.nsfw_content_detected or [False] * len(drawn.images)
+        return images, blanked
+
+
+def _fast_precision(device: torch.device) -> str:
+    """What the device multiplies fastest in without loss to a picture: half on CUDA, bfloat16 on a CPU that has it, else float32."""
+    if device.type == "cuda":
+        return "float16"
+    has = torch.cpu.get_capabilities()
+    return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
+
+
+def _load_part(cls: Any, folder: Path, precision: torch.dtype) -> Any:
+    """One model of the pipeline; raises ValueError where the libraries would put random weights in a missing one's place."""
+    options = {} if cls is CLIPTextModel else {"low_cpu_mem_usage": False}  # else diffusers asks for another library
+    part, about = cls.from_pretrained(folder, dtype=precision, use_safetensors=True, local_files_only=True, output_loading_info=True,
+                                      **options)
+    if about["missing_keys"]:
+        raise ValueError(f"the weights in {folder.name} lack {min(about['missing_keys'])}")
+    return part
+
+
+def picture_seed(seed: int, caption_id: str, attempt: int) -> int:
+    """The seed of one caption's picture, whatever batch or worker draws it."""
+    return int(digest_of([seed, caption_id, attempt])[:15], 16)
+
+
+def load_generator(params: SynthesisParams, device: torch.device) -> Generator:
+    """The diffusion model that `synthesis` names."""
+    return Generator(paths.foundation(params.generator), params, device)
+
+
+def synthesize(corpus: str, generator: Generator, detector: Detector, clips: dict[str, Clip]) -> None:
+    """Write `data/synthetic/<corpus>/pairs`: `pairs.parquet`, `features/<clip>.zarr`, `tags.parquet`, `sample/` and `report.json`.
+
+    pairs.parquet: row of the corpus table, caption_id, text, split, attempts; the stores hold one row for each of these rows.
+    Raises `UserError` if every picture was blanked.
+    """
+    params, table = generator.params, paths.corpus_table(corpus)
+    columns = read_table(table, ["caption_id", "text", "split"])
+    rows = choose_rows(columns["split"], params.captions)
+    chosen = asdict(params)
+    chosen.pop("corpora")  # another corpus beside this one changes nothing here
+    identity = {**chosen, "clips": {name: clip.digest for name, clip in clips.items()}, "generator": generator.digest,
+                "detector": detector.digest, "detection": asdict(detector.params), "corpus": digest_file(table),
+                "device": generator.device.type, "precision": generator.precision, "threads": torch.get_num_threads()}
+    with resumable(paths.synthetic(corpus), **identity) as work:
+        starts = [start for start in range(0, len(rows), _SHARD) if str(start) not in work.done]
+        done = min(len(work.done) * _SHARD, len(rows))
+        for start in track(starts, f"draw {corpus}", len(rows), "images", done=done, size=_SHARD):
+            part = rows[start : start + _SHARD]
+            ids, texts = [columns["caption_id"][row] for row in part], [columns["text"][row] for row in part]
+            images, attempts = _drawn(generator, ids, texts)
+            with finished_folder(work.folder / f"shard-{start}") as folder:
+                _write_shard(folder, ids, images, detector, clips, max(0, params.sample - start))
+            work.record(str(start), attempts)
+        _assemble(work, corpus, rows, columns, detector, clips, params)
+
+
+def _drawn(generator: Generator, ids: Sequence[str], texts: Sequence[str]) -> tuple[list[Image.Image | None], list[int]]:
+    """A picture per caption, None where every attempt was blanked, and the number of attempts."""
+    images: list[Image.Image | None] = [None] * len(ids)
+    attempts = [0] * len(ids)
+    for attempt in range(generator.params.attempts):
+        missing = [i for i, image in enumerate(images) if image is None]
+        seeds = [picture_seed(generator.params.seed, ids[i], attempt) for i in missing]
+        drawn, blanked = generator.draw([texts[i] for i in missing], seeds) if missing else ([], [])
+        for i, image, blank in zip(missing, drawn, blanked, strict=True):
+            attempts[i] += 1
+            images[i] = None if blank else image
+    return images, attempts
+
+
+def _write_shard(folder: Path, ids: Sequence[str], images: Sequence[Image.Image | None], detector: Detector, clips: dict[str, Clip],
+                 sample: int) -> None:
+    kept = [(key, image) for key, image in zip(ids, images, strict=True) if image is not None]
+    pictures = [image for _, image in kept]
+    save_file({name: torch.from_numpy(clip.encode_images(pictures)) for name, clip in clips.items()}, folder / "features.safetensors")
+    pq.write_table(pa.table({"caption_id": [key for key, _ in kept]}), folder / "kept.parquet")
+    write_tags(folder / "tags.parquet", [key for key, _ in kept], detector.detect(pictures))
+    for number, (_, image) in enumerate(kept[:sample]):
+        image.save(folder / f"{number:04d}.png")
+
+
+def _assemble(work: Work, corpus: str, rows: NDArray[np.int64], columns: dict[str, list[Any]], detector: Detector, clips: dict[str, Clip],
+              params: SynthesisParams) -> None:
+    """Put the shards together in the output folder."""
+    shards = [work.folder / f"shard-{start}" for start in range(0, len(rows), _SHARD)]
+    attempts = [number for start in range(0, len(rows), _SHARD) for number in work.done[str(start)]]
+    kept = [key for shard in shards for key in read_table(shard / "kept.parquet", ["caption_id"])["caption_id"]]
+    if not kept:
+        raise UserError(f"every synthetic picture of {corpus} was blanked by the safety checker: change synthesis.seed or the captions")
+    tried = {columns["caption_id"][row]: (int(row), number) for row, number in zip(rows, attempts, strict=True)}
+    pq.write_table(pa.table({
+        "row": [tried[key][0] for key in kept], "caption_id": kept, "text": [columns["text"][tried[key][0]] for key in kept],
+        "split": [columns["split"][tried[key][0]] for key in kept], "attempts": [tried[key][1] for key in kept],
+    }), work.output / "pairs.parquet")
+    source = digest_file(work.output / "pairs.parquet")
+    for name, clip in clips.items():
+        features = torch.cat([load_file(shard / "features.safetensors")[name] for shard in shards]).numpy()
+        write_store(work.output / "features" / f"{name}.zarr", features, Origin(name, clip.digest, clip.width, clip.preprocessing, source))
+    write_tag_set(work.output, [shard / "tags.parquet" for shard in shards], detector, len(kept), source)
+    sample = work.output / "sample"
+    sample.mkdir(exist_ok=True)
+    pictures = [(shard, file) for shard in shards for file in sorted(shard.glob("*.png"))][: params.sample]
+    for number, (_, file) in enumerate(pictures):
+        (sample / f"{number:04d}.png").write_bytes(file.read_bytes())
+    write_json(work.output / "report.json", {
+        "asked": len(rows), "drawn": len(kept), "drawn_again": sum(number > 1 for number in attempts),
+        "blanked_for_good": sorted(set(tried) - set(kept)), "captions_in_corpus": len(columns["text"]),
+    })

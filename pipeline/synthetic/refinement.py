@@ -1,0 +1,137 @@
+"""SynTIC's refinement of pseudo-features: contrastive optimisation (Eq. 2), then projection onto the corpus (Eq. 3).
+
+Legend: M pairs, B batch, D CLIP width. Cost of optimisation: 3 x 2 x M x B x D operations an epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, digest_tree, write_json
+from pipeline.core.params import StrictParams
+from pipeline.core.progress import track
+from pipeline.core.resume import resumable
+from pipeline.features.retrieval import project
+from pipeline.features.stores import read, write_store
+from pipeline.synthetic.pairs import pair_features, read_pairs
+
+
+@dataclass(frozen=True)
+class RefinementParams(StrictParams):
+    """`refinement` in params.yaml. temperature 1/100 and learning_rate 1e-5 are the paper's; it names neither batch nor steps.
+
+    SparseAdam moves a coordinate by a few learning rates each time its row is drawn: a unit row of width D has coordinates of about
+    1/sqrt(D), and needs hundreds of epochs at 1e-5 to move at all. seed: of the batches. snapshot_every: steps between two entries of the
+    curve.
+    """
+
+    temperature: float = 0.01
+    learning_rate: float = 1e-5
+    steps: int = 2000
+    batch: int = 512
+    seed: int = 0
+    snapshot_every: int = 200
+
+    def __post_init__(self) -> None:
+        if min(self.temperature, self.learning_rate) <= 0:
+            raise ValueError("temperature and learning_rate must be above 0")
+        if self.steps < 0 or min(self.batch, self.snapshot_every) < 1:
+            raise ValueError("steps must be 0 or more, batch and snapshot_every 1 or more")
+
+
+@dataclass(frozen=True)
+class ProjectionParams(StrictParams):
+    """`projection` in params.yaml.
+
+    temperature: of the softmax over the support set, by corpus (paper: COCO 1/100, Flickr30k 1/80, SS1M 1/100).
+    """
+
+    temperature: dict[str, float] = field(default_factory=dict)
+
+    def of(self, corpus: str) -> float:
+        """The corpus's temperature; `UserError` when there is none."""
+        value = self.temperature.get(corpus)
+        if value is None or value <= 0:
+            raise UserError(f"params.yaml: projection.temperature needs a value above 0 for {corpus}, such as 0.01")
+        return value
+
+
+def contrastive_loss(pseudo_BD: Tensor, text_BD: Tensor, temperature: float) -> Tensor:
+    """InfoNCE from images to texts within a batch; row i of both belongs together. SynTIC, Eq. 2; cosine similarity, Eq. 1."""
+    logits_BB = nn.functional.normalize(pseudo_BD, dim=-1) @ nn.functional.normalize(text_BD, dim=-1).T / temperature
+    return nn.functional.cross_entropy(logits_BB, torch.arange(len(logits_BB), device=logits_BB.device))
+
+
+def optimise(pseudo_MD: Tensor, text_MD: Tensor, params: RefinementParams, snapshot: Path) -> tuple[Tensor, list[dict[str, float]]]:
+    """Pseudo-features moved towards their own captions and away from others', and the curve of the loss.
+
+    The features themselves are the parameters. Adam is torch's SparseAdam, so that a row moves only in the batches that hold it.
+    A run goes on from `snapshot` if that is there.
+    """
+    table = nn.Embedding.from_pretrained(pseudo_MD.clone(), freeze=False, sparse=True)
+    optimiser = torch.optim.SparseAdam(table.parameters(), lr=params.learning_rate)
+    start, curve, running = 0, list[dict[str, float]](), list[float]()
+    if snapshot.exists():
+        state = torch.load(snapshot, weights_only=True)
+        table.load_state_dict(state["table"])
+        optimiser.load_state_dict(state["optimiser"])
+        start, curve = state["step"], state["curve"]
+    batch = min(params.batch, len(pseudo_MD))
+    per_epoch = len(pseudo_MD) // batch
+    for step in track(range(start, params.steps), "refine", params.steps, "steps", done=start):
+        order = np.random.default_rng([params.seed, step // per_epoch]).permutation(len(pseudo_MD))
+        rows = torch.from_numpy(order[step % per_epoch * batch :][:batch]).to(pseudo_MD.device)
+        loss = contrastive_loss(table(rows), text_MD[rows], params.temperature)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        running.append(loss.item())
+        if (step + 1) % params.snapshot_every == 0 or step + 1 == params.steps:
+            with torch.no_grad():
+                similarity = nn.functional.cosine_similarity(table.weight, text_MD).mean().item()
+                moved = nn.functional.cosine_similarity(table.weight, pseudo_MD).mean().item()
+            curve.append({"step": step + 1, "loss": round(sum(running) / len(running), 5), "caption_similarity": round(similarity, 5),
+                          "similarity_to_start": round(moved, 5)})
+            running = []
+            with snapshot.with_suffix(".partial").open("wb") as file:
+                torch.save({"table": table.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1, "curve": curve}, file)
+            snapshot.with_suffix(".partial").replace(snapshot)
+    return table.weight.detach(), curve
+
+
+def refine_pairs(clip: str, corpus: str, params: RefinementParams, device: torch.device) -> None:
+    """Write `data/synthetic/<corpus>/refined/<clip>`: `features.zarr`, a row per pair, and `curve.json`."""
+    pairs = paths.synthetic(corpus) / "pairs.parquet"
+    store = read(pair_features(clip, corpus, False, False)).require(source_digest=digest_file(pairs))
+    texts = read(paths.text_features(clip, corpus)).require(store.origin.clip_digest, digest_file(paths.corpus_table(corpus)))
+    rows, _ = read_pairs(corpus)
+    with resumable(paths.refined(clip, corpus), params=asdict(params), pairs=asdict(store.origin), texts=asdict(texts.origin),
+                   device=device.type, threads=torch.get_num_threads()) as work:
+        pseudo, text = (torch.from_numpy(features).float().to(device) for features in (store.features, texts.features[rows]))
+        refined, curve = optimise(pseudo, text, params, work.folder / "snapshot.pt")
+        write_store(work.output / "features.zarr", refined.cpu().numpy(), store.origin)
+        write_json(work.output / "curve.json", curve)
+
+
+def project_pairs(clip: str, corpus: str, params: ProjectionParams, device: torch.device) -> None:
+    """Write `data/synthetic/<corpus>/projected/<clip>`: `synthetic.zarr` and `refined.zarr`, the pairs as mixtures of captions."""
+    temperature = params.of(corpus)
+    texts = read(paths.text_features(clip, corpus)).require(source_digest=digest_file(paths.corpus_table(corpus)))
+    stores = {name: read(pair_features(clip, corpus, name == "refined", False)) for name in ("synthetic", "refined")}
+    with resumable(paths.projected(clip, corpus), temperature=temperature, texts=asdict(texts.origin),
+                   sources={name: [asdict(store.origin), digest_tree(store.path)] for name, store in stores.items()},
+                   device=device.type, threads=torch.get_num_threads()) as work:
+        support = torch.from_numpy(texts.features).to(device)
+        for name, store in stores.items():
+            store.require(texts.origin.clip_digest)
+            queries = torch.from_numpy(store.features).to(device).float()
+            parts = [project(part, support, temperature) for part in track(queries.split(1024), f"project {name}", len(queries), "rows",
+                                                                          size=1024)]
+            write_store(work.output / f"{name}.zarr", torch.cat(parts).cpu().numpy(), store.origin)

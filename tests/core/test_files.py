@@ -1,0 +1,131 @@
+"""Files that are complete or absent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, digest_of, digest_tree, finished_folder, inside, locked, publish, read_json, write_json
+
+HOLD_LOCK = "import fcntl,sys; f=open(sys.argv[1],'w'); fcntl.flock(f,fcntl.LOCK_EX); print('held',flush=True); sys.stdin.read()"
+
+
+def test_a_digest_notices_a_changed_a_renamed_and_a_new_file(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_bytes(b"1")
+    digests = [digest_tree(tmp_path)]
+    (tmp_path / "a" / "x").write_bytes(b"2")
+    digests.append(digest_tree(tmp_path))
+    (tmp_path / "a" / "x").rename(tmp_path / "a" / "y")
+    digests.append(digest_tree(tmp_path))
+    (tmp_path / "z").write_bytes(b"")
+    digests.append(digest_tree(tmp_path))
+    assert len(set(digests)) == 4
+
+
+def test_a_digest_does_not_depend_on_where_the_folder_lies_or_in_which_order_it_was_filled(tmp_path):
+    for folder, names in (("one", "ab"), ("two", "ba")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_text(name)
+    assert digest_tree(tmp_path / "one") == digest_tree(tmp_path / "two")
+    assert digest_tree(tmp_path / "one" / "a") == digest_file(tmp_path / "two" / "a")
+
+
+def test_a_digest_of_parameters_ignores_their_order_but_not_their_values():
+    assert digest_of({"a": 1, "b": [1, 2]}) == digest_of({"b": [1, 2], "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2})
+
+
+def test_json_is_read_as_it_was_written_and_has_the_same_bytes_twice(tmp_path):
+    value = {"name": "Zoë", "scores": [0.1, 2], "none": None}
+    write_json(tmp_path / "new" / "one.json", value)
+    write_json(tmp_path / "two.json", value)
+    assert read_json(tmp_path / "new" / "one.json") == value
+    assert (tmp_path / "new" / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["one.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_json_cannot_hold_leaves_the_old_file_as_it_was(tmp_path, value):
+    write_json(tmp_path / "scores.json", {"CIDEr": 1.0})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "scores.json", {"CIDEr": value})
+    assert read_json(tmp_path / "scores.json") == {"CIDEr": 1.0}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+def test_missing_and_broken_json_is_named(tmp_path, user_error, content):
+    assert "log.json is missing" in user_error(read_json, tmp_path / "log.json")
+    (tmp_path / "log.json").write_bytes(content)
+    assert "log.json is not valid JSON" in user_error(read_json, tmp_path / "log.json")
+
+
+def test_a_finished_folder_replaces_the_old_one_only_at_the_end(tmp_path):
+    target = tmp_path / "captions"
+    target.mkdir()
+    (target / "old").touch()
+    with finished_folder(target) as folder:
+        (folder / "new").touch()
+        assert [p.name for p in target.iterdir()] == ["old"]
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failed_folder_leaves_the_old_one_and_no_remains(tmp_path):
+    target = tmp_path / "captions"
+    target.mkdir()
+    (target / "old").touch()
+
+    def fail() -> None:
+        with finished_folder(target) as folder:
+            (folder / "new").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.name for p in target.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_remains_of_a_killed_run_do_not_enter_the_next_folder(tmp_path):
+    (tmp_path / "captions.partial").mkdir()
+    (tmp_path / "captions.partial" / "stale").touch()
+    with finished_folder(tmp_path / "captions") as folder:
+        (folder / "new").touch()
+    assert [p.name for p in (tmp_path / "captions").iterdir()] == ["new"]
+
+
+def test_publishing_makes_the_folders_above_the_target(tmp_path):
+    (tmp_path / "finished").mkdir()
+    (tmp_path / "finished" / "file").write_text("x")
+    publish(tmp_path / "finished", tmp_path / "data" / "models" / "knight")
+    assert (tmp_path / "data" / "models" / "knight" / "file").read_text() == "x"
+
+
+def test_two_processes_never_work_in_one_folder(tmp_path, user_error):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLD_LOCK, str(folder / ".lock")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        assert f"{folder} is in use by another process" in user_error(locked(folder).__enter__)
+        other.stdin.close()
+    with locked(folder):
+        pass  # free again once the other process has ended
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "link/secret"])
+def test_a_record_cannot_name_a_file_outside_its_data_set(tmp_path, name):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="leaves its folder"):
+        inside(folder, name)
+
+
+def test_a_name_below_its_folder_is_found(tmp_path):
+    assert inside(tmp_path, "val/./00001.png") == (tmp_path / "val" / "00001.png").resolve()

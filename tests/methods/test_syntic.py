@@ -1,0 +1,233 @@
+"""SynTIC: attention to detected objects against a naive twin, and its switches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.core.params import check
+from pipeline.decoders import Decoder, DecoderParams, Decoding, build, load, pad
+from pipeline.methods import find_method
+from pipeline.methods.base import Condition, Corpus, Images, Method, Objects, Pairs
+from pipeline.methods.syntic import ObjectAttention
+from pipeline.synthetic.pairs import objects_of
+
+CPU = torch.device("cpu")
+SUM_ORDER = 1e-5
+TEMPERATURE = {"temperature": {"scenes": 0.1}}
+WHO_SEES = [[0], [], [2, 1], [], [4, 0, 3, 1]]  # classes seen in each of five pictures
+ROWS = torch.tensor([3, 0, 7])
+
+
+def make(train: dict | None = None, caption: dict | None = None) -> Method:
+    cls = find_method("syntic")
+    return cls(check(cls.TrainParams, train or {}, "syntic.train"), check(cls.CaptionParams, caption or TEMPERATURE, "syntic.caption"))
+
+
+@pytest.fixture
+def labels(unit_rows) -> Tensor:
+    return torch.from_numpy(unit_rows(6, 8, 7))
+
+
+@pytest.fixture
+def images(unit_rows, labels) -> Images:
+    return Images(torch.from_numpy(unit_rows(5, 8, 99)), objects_of(WHO_SEES, 10, labels))
+
+
+@pytest.fixture
+def corpus(make_corpus, unit_rows, labels) -> Corpus:
+    """Forty captions; the rows 0, 3, 5, 7 and 11 have a picture, in this order."""
+    pair_of = torch.full((40,), -1)
+    pair_of[[0, 3, 5, 7, 11]] = torch.arange(5)
+    return replace(make_corpus(), pairs=Pairs(pair_of, torch.from_numpy(unit_rows(5, 8, 5)).half(), objects_of(WHO_SEES, 10, labels)))
+
+
+def condition_of(features: Tensor, objects: Objects) -> Condition:
+    """The image feature, then a place for each object, those without one filled with what must not matter."""
+    there = objects.ids >= 0
+    tags = torch.where(there[..., None], objects.labels[objects.ids.clamp(min=0)], torch.full((), 3.0))
+    return Condition(torch.cat([features[:, None], tags], dim=1), torch.cat([torch.ones(len(features), 1, dtype=torch.bool), there], dim=1))
+
+
+@pytest.fixture
+def attention() -> ObjectAttention:
+    torch.manual_seed(0)
+    module = ObjectAttention(8, 2)
+    torch.nn.init.normal_(module.attention.in_proj_bias)
+    torch.nn.init.normal_(module.attention.out_proj.bias)
+    return module
+
+
+def naive_attention(module: ObjectAttention, image: Tensor, objects: list[Tensor]) -> Tensor:
+    """Eq. 5 of one picture, head by head: the softmax of query . key / sqrt(width of a head) over the objects weighs their values."""
+    inner = module.attention
+    query_weight, key_weight, value_weight = inner.in_proj_weight.double().chunk(3)
+    query_bias, key_bias, value_bias = inner.in_proj_bias.double().chunk(3)
+    size = len(image) // inner.num_heads
+    heads = []
+    for head in range(inner.num_heads):
+        rows = slice(head * size, (head + 1) * size)
+        query = query_weight[rows] @ image.double() + query_bias[rows]
+        keys = [key_weight[rows] @ one.double() + key_bias[rows] for one in objects]
+        values = [value_weight[rows] @ one.double() + value_bias[rows] for one in objects]
+        weights = [torch.exp(query @ key / size**0.5) for key in keys]
+        heads.append(sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights))
+    return inner.out_proj.weight.double() @ torch.cat(heads) + inner.out_proj.bias.double()
+
+
+@torch.no_grad()
+def test_the_auxiliary_feature_equals_attention_over_the_objects_written_out_by_head(attention, images, labels):
+    found = attention(condition_of(images.features, images.objects))
+    assert found.vectors.shape == (5, 2, 8)
+    assert torch.equal(found.vectors[:, 0], images.features)
+    for row, seen in enumerate(WHO_SEES):
+        if seen:
+            expected = naive_attention(attention, images.features[row], [labels[number] for number in seen])
+            torch.testing.assert_close(found.vectors[row, 1].double(), expected, atol=SUM_ORDER, rtol=0)
+
+
+def test_a_picture_without_objects_has_a_zero_and_masked_auxiliary_feature(attention, images):
+    found = attention(condition_of(images.features, images.objects))
+    assert found.mask.tolist() == [[True, bool(seen)] for seen in WHO_SEES]
+    assert not found.vectors[[1, 3], 1].any()
+    assert torch.isfinite(found.vectors).all()
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [1, 3], [1]])
+def test_gradients_stay_finite_beside_pictures_without_objects_and_alone_among_them(attention, images, rows):
+    features = images.features[rows].requires_grad_()
+    attention(condition_of(features, images.objects[rows])).vectors.square().sum().backward()
+    assert all(torch.isfinite(value.grad).all() for value in (features, *attention.parameters()))
+    taught = any(WHO_SEES[row] for row in rows)
+    assert (attention.attention.in_proj_weight.grad.abs().sum() > 0) == taught
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_pictures_auxiliary_feature_does_not_depend_on_the_pictures_beside_it(attention, images, grad):
+    attention.eval()
+    given = condition_of(images.features, images.objects)
+    with torch.set_grad_enabled(grad):
+        together = attention(given)
+        for row in range(5):
+            alone = attention(Condition(given.vectors[row : row + 1], given.mask[row : row + 1]))
+            torch.testing.assert_close(alone.vectors, together.vectors[row : row + 1], atol=SUM_ORDER, rtol=0)
+
+
+def test_heads_that_do_not_divide_the_width_are_named(user_error):
+    assert "heads 3 must divide the CLIP width 8" in user_error(make({"heads": 3}).front, 8)
+
+
+def test_training_sees_each_captions_own_picture_then_its_objects(corpus, labels):
+    condition = make().training_condition(corpus, ROWS, torch.Generator())
+    assert condition.vectors.shape == (3, 5, 8)
+    assert condition.vectors.dtype == torch.float32
+    for place, pair in enumerate((1, 0, 3)):
+        seen = WHO_SEES[pair]
+        assert torch.equal(condition.vectors[place, 0], corpus.pairs.features[pair].float())
+        assert torch.equal(condition.vectors[place, 1 : 1 + len(seen)], labels[seen])
+        assert condition.mask[place].tolist() == [True] * (1 + len(seen)) + [False] * (4 - len(seen))
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+def test_inference_sees_the_image_as_a_mixture_of_captions_then_its_objects(corpus, images, labels, temperature):
+    method = make(caption={"temperature": {"scenes": temperature, "album": 9.0}})
+    condition = method.inference_condition(images, corpus)
+    features = corpus.features.double()
+    for row, seen in enumerate(WHO_SEES):
+        weights = torch.exp(features @ images.features[row].double() / temperature)
+        mixture = (weights[:, None] * features).sum(0)
+        torch.testing.assert_close(condition.vectors[row, 0].double(), mixture / mixture.norm(), atol=SUM_ORDER, rtol=0)
+        assert torch.equal(condition.vectors[row, 1 : 1 + len(seen)], labels[seen])
+        assert condition.mask[row].sum() == 1 + len(seen)
+
+
+def test_without_projection_inference_sees_the_image_as_it_is_and_needs_no_temperature(corpus, images):
+    method = make({"project": False}, {"temperature": {}})
+    assert torch.equal(method.inference_condition(images, corpus).vectors[:, 0], images.features)
+
+
+def test_without_objects_there_is_one_vector_and_nothing_to_train_before_the_decoder(corpus, images):
+    method = make({"objects": False})
+    assert method.prefix_length == 1
+    assert method.front(8) is None
+    assert method.objects is None
+    bare = replace(corpus, pairs=replace(corpus.pairs, objects=None))
+    trained, captioned = method.training_condition(bare, ROWS, torch.Generator()), method.inference_condition(Images(images.features), bare)
+    for condition in (trained, captioned):
+        assert condition.vectors.shape[1] == 1
+        assert condition.mask.all()
+
+
+def test_with_objects_there_are_two_vectors_however_many_objects_there_are(corpus, images):
+    method = make({"heads": 2, "prompt": "a {}!", "limit": 3})
+    found = method.front(8)(method.inference_condition(images, corpus))
+    assert method.prefix_length == found.vectors.shape[1] == 2
+    assert (method.objects.prompt, method.objects.limit) == ("a {}!", 3)
+
+
+def test_a_support_set_without_a_temperature_is_named(corpus, images, user_error):
+    message = user_error(make().inference_condition, images, replace(corpus, name="album"))
+    assert "no value for the support album" in message
+
+
+def test_a_corpus_without_pairs_is_named(make_corpus, user_error):
+    assert "scenes has none" in user_error(make().training_condition, make_corpus(), ROWS, torch.Generator())
+
+
+def test_pictures_that_nobody_looked_at_for_objects_are_refused(corpus, images, user_error):
+    assert "nothing was detected" in user_error(make().inference_condition, Images(images.features), corpus)
+
+
+@pytest.mark.parametrize("prompt", ["a photo", "{} and {}", "{x}", "a {}}"])
+def test_a_prompt_without_one_place_for_the_objects_name_is_refused(user_error, prompt):
+    assert "prompt must hold one {}" in user_error(make, {"prompt": prompt})
+
+
+@pytest.mark.parametrize("name", ["limit", "heads"])
+def test_parameters_out_of_range_are_refused(user_error, name):
+    assert "limit and heads must be 1 or more" in user_error(make, {name: 0})
+
+
+def test_a_temperature_of_zero_is_refused(user_error):
+    assert "temperatures must be above 0" in user_error(make, {}, {"temperature": {"scenes": 0.0}})
+
+
+def built(clip_folder: Path, mapper: str = "mlp") -> Decoder:
+    torch.manual_seed(0)
+    params = DecoderParams(layers=1, heads=2, width=16, max_tokens=12, mapper=mapper)
+    decoder = build(params, clip_folder, 8, 2, make({"heads": 2}).front(8))
+    for parameter in decoder.front.parameters():
+        torch.nn.init.normal_(parameter, std=2.0)
+    return decoder.eval()
+
+
+@pytest.mark.parametrize("mapper", ["mlp", "linear"])
+def test_a_saved_decoder_with_attention_gives_the_same_captions_and_loss(tiny_clip_folder, corpus, images, tmp_path, mapper):
+    decoder, given = built(tiny_clip_folder, mapper), make().inference_condition(images, corpus)
+    decoder.save(tmp_path, mapper)
+    again = load(tmp_path, CPU, make({"heads": 2}).front(8))
+    decoding = Decoding(beams=2, max_new_tokens=6)
+    assert again.generate(given, decoding) == decoder.generate(given, decoding)
+    ids = pad([[decoder.tokenizer.start, 5, 6, decoder.tokenizer.end]] * 5)
+    assert torch.equal(again.loss(given, ids), decoder.loss(given, ids))
+    # and the attention is part of it
+    assert not torch.allclose(decoder.loss(Condition(given.vectors, given.mask & (torch.arange(5) < 1)), ids), decoder.loss(given, ids))
+
+
+def test_training_reaches_the_attention_through_the_decoder(tiny_clip_folder, corpus):
+    decoder = built(tiny_clip_folder)
+    decoder.loss(make().training_condition(corpus, torch.tensor([0, 3]), torch.Generator()), pad([[1, 5, 6], [1, 7, 2]])).backward()
+    assert all(parameter.grad.abs().sum() > 0 for name, parameter in decoder.front.named_parameters() if name.endswith("weight"))
+
+
+def test_a_decoder_whose_attention_is_damaged_or_missing_is_named(tiny_clip_folder, tmp_path, user_error):
+    built(tiny_clip_folder).save(tmp_path, "mlp")
+    file = tmp_path / "front.safetensors"
+    file.write_bytes(file.read_bytes()[:60])
+    assert str(tmp_path) in user_error(load, tmp_path, CPU, make({"heads": 2}).front(8))
+    file.unlink()
+    assert str(tmp_path) in user_error(load, tmp_path, CPU, make({"heads": 2}).front(8))
