@@ -2,105 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pipeline import decoders
 from pipeline.core import paths
+from pipeline.core.code import code_digest
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, finished_folder, read_json, write_json
+from pipeline.core.files import digest_of, digest_tree, finished_folder, read_json, write_json
 from pipeline.core.params import check
 from pipeline.core.progress import track
-from pipeline.core.tables import read_table
+from pipeline.core.resume import Ledger, kept_ledgers
 from pipeline.decoders import Decoder, Decoding
-from pipeline.features.encoders import load_clip
-from pipeline.features.indexing import load_corpus
-from pipeline.features.stores import read
-from pipeline.methods.base import Corpus, Images, Method, ObjectTags
-from pipeline.synthetic.pairs import label_encoder, read_objects
-from pipeline.systems import Setting, System, make_method, model_folder, settings_of
+from pipeline.features.data import Corpus, Seen
+from pipeline.inputs import Captioning
+from pipeline.methods.base import Method
+from pipeline.systems import Setting, System, make_method, settings_of
 
 
 class Captioner:
-    """A method and its decoder, ready to caption."""
+    """A method and its decoder, ready to caption. detector_digest: of the detector whose objects the decoder learnt, if any."""
 
-    def __init__(self, method: Method, decoder: Decoder | None, decoding: Decoding, device: torch.device,
-                 detector_digest: str | None = None) -> None:
-        """detector_digest: of the detector whose objects the decoder learnt, if any."""
-        self.method, self.decoder, self.decoding, self.device = method, decoder, decoding, device
+    def __init__(self, method: Method, decoder: Decoder | None, device: torch.device, detector_digest: str | None = None) -> None:
+        self.method, self.decoder, self.device = method, decoder, device
         self.detector_digest = detector_digest
 
     @staticmethod
-    def load(name: str, system: System, params: dict[str, Any], clip_digest: str, device: torch.device) -> Captioner:
+    def load(name: str, system: System, clip_digest: str, device: torch.device) -> Captioner:
         """The captioner of a trained system; `UserError` when its model is missing or was trained in another CLIP space."""
-        method = make_method(name, system)
-        decoding = check(Decoding, params.get("captioning"), "captioning")
-        if not method.decodes:
-            return Captioner(method, None, decoding, device)
-        folder = model_folder(name, system)
+        folder = paths.model(name)
         trained = read_json(folder / "system.json")
-        if trained["clip_digest"] != clip_digest:
+        if trained["clip_digest"] not in (clip_digest, None):
             raise UserError(f"{folder} was trained with another CLIP than the image features were made with: run `dvc repro`")
-        if system.reads is None and (trained["method"], trained["train"]) != (system.method, system.train):
+        if (trained["method"], trained["train"]) != (system.method, system.train):
             raise UserError(f"{folder} was trained with other parameters than params.yaml holds for {name}: run `dvc repro`")
-        front = method.front(read_json(folder / "decoder.json")["clip_width"])
-        return Captioner(method, decoders.load(folder, device, front), decoding, device, trained.get("detector_digest"))
+        return Captioner.of(folder, make_method(name, system), device)
 
-    def caption(self, images: Images, support: Corpus, label: str = "caption") -> list[str]:
-        """One caption per picture, in order."""
-        captions: list[str] = []
-        total, size = len(images.features), self.decoding.batch
-        for start in track(range(0, total, size), label, total, "images", size=size):
-            captions += self._caption_batch(images[start : start + size].to(self.device), support)
-        return captions
+    @staticmethod
+    def of(folder: Path, method: Method, device: torch.device) -> Captioner:
+        """The captioner of a method with the model in a folder, whatever its name."""
+        if not method.has_decoder:
+            return Captioner(method, None, device)
+        detector_digest = read_json(folder / "system.json").get("detector_digest")
+        return Captioner(method, decoders.load(folder, device, method.mapper), device, detector_digest)
 
     @torch.inference_mode()
-    def _caption_batch(self, images: Images, support: Corpus) -> list[str]:
-        if self.decoder is None:
-            return self.method.caption(images, support)
-        return self.decoder.generate(self.method.inference_condition(images, support), self.decoding)
+    def caption(self, seen: Seen, support: Corpus, decoding: Decoding) -> list[str]:
+        """One caption per picture, in order; all of them at once."""
+        return self.method.caption(seen.to(self.device), support, self.decoder, decoding)
+
+
+def batches(seen: Seen, size: int, done: Sequence[str] = (), label: str = "caption") -> Iterator[tuple[int, Seen]]:
+    """Where each batch starts and what is in it, but for those whose start is among `done`."""
+    starts = [start for start in range(0, len(seen), size) if str(start) not in done]
+    for start in track(starts, label, len(seen), "images", done=min(len(done) * size, len(seen)), size=size):
+        yield start, seen[start : start + size]
 
 
 def caption_settings(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
-    """Write `data/captions/<system>/<setting>.json` (COCO results format) for every setting that applies to the system."""
-    with finished_folder(paths.captions(name)) as folder:
-        tags = make_method(name, system).objects
-        encode = label_encoder(load_clip(system.clip, params, device), tags.prompt) if tags else None
-        for setting_name, setting in settings_of(system, params).items():
-            image_ids, images, clip_digest = load_images(system.clip, setting, tags, encode)
-            support = load_corpus(system.clip, setting.support, device, clip_digest)
-            captioner = Captioner.load(name, system, params, clip_digest, device)
-            if tags:
-                require_detector(name, setting, captioner.detector_digest)
-            captions = captioner.caption(images, support, f"{name}, {setting_name}")
-            write_json(folder / f"{setting_name}.json",
-                       [{"image_id": i, "caption": c} for i, c in zip(image_ids, captions, strict=True)])
+    """Write `data/captions/<system>/<setting>.json` (COCO results format) for every setting that applies to the system.
+
+    Each setting has a ledger of its batches, so that a kill loses at most one of them. Ledgers are kept: a setting whose model, pictures,
+    support, parameters and code are those of an earlier run is not captioned again.
+    """
+    method = make_method(name, system)
+    work = _SettingsWork(name, system, method, device)
+    with kept_ledgers(paths.captions(name)) as place, finished_folder(paths.captions(name)) as folder:
+        fresh = []
+        for setting_name, setting in settings_of(system, method, params).items():
+            decoding = decoding_of(setting, params)
+            file = place / f"{work.fingerprint(setting, decoding)}.jsonl"
+            fresh.append(file)
+            ids, captions = work.caption(setting, decoding, Ledger(file), f"{name}, {setting_name}")
+            write_json(folder / f"{setting_name}.json", [{"image_id": i, "caption": c} for i, c in zip(ids, captions, strict=True)])
+        for stale in set(place.glob("*.jsonl")) - set(fresh):
+            stale.unlink()
 
 
-def require_detector(name: str, setting: Setting, digest: str | None) -> None:
-    """`UserError` if a setting's objects come from another detector than the one whose objects a system learnt to read."""
-    folder = paths.tags(setting.test)
-    if read_json(folder / "tags.json")["detector_digest"] != digest:
-        raise UserError(f"{folder} was made with another detector than {name} was trained with: run `dvc repro`")
+class _SettingsWork:
+    """What the settings of one system share: models and sentences are loaded once, and not before something is missing."""
+
+    def __init__(self, name: str, system: System, method: Method, device: torch.device) -> None:
+        self.name, self.system, self.method, self.device = name, system, method, device
+        self.inputs = Captioning(system, method)
+        self._captioner: Captioner | None = None
+        self._supports: dict[str, Corpus] = {}
+        self._identity = [asdict(system), digest_tree(_model(name)), code_digest(__name__, type(method).__module__), device.type,
+                          torch.get_num_threads()]
+
+    def fingerprint(self, setting: Setting, decoding: Decoding) -> str:
+        """Of all that decides a setting's captions."""
+        return digest_of([*self._identity, asdict(setting), asdict(decoding), self.inputs.digest(setting)])[:16]
+
+    def caption(self, setting: Setting, decoding: Decoding, ledger: Ledger, label: str) -> tuple[list[str], list[str]]:
+        """Image ids and captions, the batches in the ledger not made again."""
+        ids, seen, clip_digest = self.inputs.seen(setting)
+        for start, batch in batches(seen, decoding.batch, list(ledger.done), label):
+            if self._captioner is None:
+                self._captioner = Captioner.load(self.name, self.system, clip_digest, self.device)
+            self.inputs.require_detector(self.name, setting, self._captioner.detector_digest)
+            if setting.support not in self._supports:
+                self._supports[setting.support] = self.inputs.support(setting.support, self.device, clip_digest)
+            ledger.record(str(start), self._captioner.caption(batch, self._supports[setting.support], decoding))
+        return ids, [caption for start in range(0, len(seen), decoding.batch) for caption in ledger.done[str(start)]]
 
 
-def load_images(clip: str, setting: Setting, tags: ObjectTags | None = None,
-                encode: Callable[[Sequence[str]], Tensor] | None = None) -> tuple[list[str], Images, str]:
-    """Ids, unit features and (with `tags` and the text encoder) objects of a setting's images, and the digest of the CLIP."""
-    store = read(paths.image_features(clip, setting.test)).require(source_digest=digest_file(paths.images_table(setting.test)))
-    table = read_table(paths.images_table(setting.test), ["image_id", "split"])
-    rows = [row for row, split in enumerate(table["split"]) if split == setting.split]
-    if not rows:
-        raise UserError(f"{paths.images_table(setting.test)} has no images in split {setting.split!r}: correct `settings` in params.yaml")
-    ids = [table["image_id"][row] for row in rows]
-    objects = None
-    if tags and encode:
-        folder = paths.tags(setting.test)
-        if read_json(folder / "tags.json")["source_digest"] != store.origin.source_digest:
-            raise UserError(f"{folder} was made from other images than {paths.images_table(setting.test)}: run `dvc repro`")
-        objects = read_objects(folder, ids, tags.limit, torch.device("cpu"), encode)
-    return ids, Images(torch.from_numpy(store.features[rows]), objects), store.origin.clip_digest
+def decoding_of(setting: Setting, params: dict[str, Any]) -> Decoding:
+    """`captioning` with the setting's own values."""
+    return check(Decoding, {**(params.get("captioning") or {}), **setting.captioning}, "captioning")
 
+
+def _model(name: str) -> Path:
+    folder = paths.model(name)
+    if not (folder / "system.json").exists():
+        raise UserError(f"{folder} is missing: run `dvc repro`")
+    return folder

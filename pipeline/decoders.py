@@ -1,13 +1,13 @@
 """Condition -> prefix -> caption: a mapper in front of a causal language model from transformers.
 
-Legend: B batch, L prefix length, T caption tokens, D CLIP width, W width of the language model's embeddings, V vocabulary.
+Legend: B batch, P prefix length, T caption tokens, D CLIP width, W width of the language model's embeddings, V vocabulary.
 """
 
 from __future__ import annotations
 
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -115,26 +115,19 @@ class LanguageModelTokens:
 
 
 class Decoder(nn.Module):
-    """A mapper and a language model. The mapper turns each condition vector (D) into one prefix embedding (W).
+    """A mapper and a language model. The mapper turns a condition into prefix embeddings (B, P, W) and their mask."""
 
-    front: a method's own trainable part before the mapper, from condition to condition.
-    """
-
-    def __init__(self, lm: nn.Module, tokenizer: CaptionTokenizer, clip_width: int, mapper: str, front: nn.Module | None = None) -> None:
+    def __init__(self, lm: nn.Module, tokenizer: CaptionTokenizer, mapper: nn.Module) -> None:
         super().__init__()
         self.lm: Any = lm
-        self.front = front
         self.tokenizer = tokenizer
-        width = lm.get_input_embeddings().embedding_dim  # type: ignore[operator]
-        self.mapper: nn.Module = nn.Linear(clip_width, width) if mapper == "linear" else nn.Sequential(
-            nn.Linear(clip_width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
-        )
+        self.mapper = mapper
 
     def _embed(self, condition: Condition, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Prefix and tokens as embeddings (B, L + T, W), and the attention mask (B, L + T) with every token attended to."""
-        condition = self.front(condition) if self.front else condition
-        embeddings = torch.cat([self.mapper(condition.vectors), self.lm.get_input_embeddings()(ids_BT)], dim=1)
-        return embeddings, torch.cat([condition.mask, torch.ones_like(ids_BT, dtype=torch.bool)], dim=1).long()
+        """Prefix and tokens as embeddings (B, P + T, W), and the attention mask (B, P + T) with every token attended to."""
+        prefix_BPW, mask_BP = self.mapper(condition)
+        embeddings = torch.cat([prefix_BPW, self.lm.get_input_embeddings()(ids_BT)], dim=1)
+        return embeddings, torch.cat([mask_BP, torch.ones_like(ids_BT, dtype=torch.bool)], dim=1).long()
 
     def logits(self, condition: Condition, ids_BT: Tensor) -> Tensor:
         """(B, T, V) predictions of the token after each of (B, T) tokens."""
@@ -176,57 +169,54 @@ class Decoder(nn.Module):
     def _until_end(self, ids: list[int]) -> list[int]:
         return ids[: ids.index(self.tokenizer.end)] if self.tokenizer.end in ids else ids
 
-    def save(self, folder: Path, mapper: str) -> None:
-        """Write what `load` reads: safetensors and JSON only."""
+    def save(self, folder: Path, clip_width: int, shape: str) -> None:
+        """Write what `load` reads: safetensors and JSON only. shape: the decoder's `mapper` parameter."""
         transformers_logging.disable_progress_bar()
         self.lm.save_pretrained(folder / "lm")
         save_file({key: value.contiguous() for key, value in self.mapper.state_dict().items()}, folder / "mapper.safetensors")
-        if self.front:
-            save_file({key: value.contiguous() for key, value in self.front.state_dict().items()}, folder / "front.safetensors")
         self.tokenizer.save(folder)
-        first = next(self.mapper.parameters())
-        write_json(folder / "decoder.json", {"mapper": mapper, "clip_width": first.shape[1],
+        write_json(folder / "decoder.json", {"mapper": shape, "clip_width": clip_width,
                                              "tokens": "clip" if isinstance(self.tokenizer, ClipTokens) else "pretrained"})
 
 
-def build(params: DecoderParams, clip_folder: Path, clip_width: int, prefix_length: int, front: nn.Module | None = None) -> Decoder:
-    """A new decoder. clip_folder: where CLIP's merges lie, if it has its own. Weights come from torch's global seed."""
+MakeMapper = Callable[[int, int, str], nn.Module]
+"""From CLIP width, language model width and the decoder's `mapper` parameter: `Method.mapper`."""
+
+
+def build(params: DecoderParams, vocabulary: Path, clip_width: int, prefix_length: int, make_mapper: MakeMapper) -> Decoder:
+    """A new decoder. vocabulary: the folder with CLIP's merges, if it has its own. Weights come from torch's global seed."""
     if params.pretrained:
         try:
-            lm: nn.Module = AutoModelForCausalLM.from_pretrained(params.pretrained, dtype=torch.float32)
-            return Decoder(lm, LanguageModelTokens(params.pretrained), clip_width, params.mapper, front)
+            lm: Any = AutoModelForCausalLM.from_pretrained(params.pretrained, dtype=torch.float32)
+            tokenizer: CaptionTokenizer = LanguageModelTokens(params.pretrained)
         except (OSError, ValueError) as error:
             raise UserError(f"language model {params.pretrained} cannot be loaded ({' '.join(str(error).split())[:200]}): "
                             "name a local folder or a model of the hub in `decoders`") from None
-    merges = clip_folder / MERGES_FILE
-    tokenizer = ClipTokens(merges if merges.exists() else None)
-    if params.width % params.heads:
-        raise UserError(f"params.yaml: a decoder's width {params.width} must be a multiple of its heads {params.heads}")
-    config = GPT2Config(
-        vocab_size=tokenizer.size, n_positions=prefix_length + params.max_tokens + 2, n_embd=params.width, n_layer=params.layers,
-        n_head=params.heads, resid_pdrop=params.dropout, embd_pdrop=params.dropout, attn_pdrop=params.dropout,
-        bos_token_id=tokenizer.start, eos_token_id=tokenizer.end,
-        activation_function="gelu_pytorch_tanh",  # GPT-2's own function, fused: a fifth less time
-    )
-    return Decoder(GPT2LMHeadModel(config), tokenizer, clip_width, params.mapper, front)
+    else:
+        merges = vocabulary / MERGES_FILE
+        tokenizer = ClipTokens(merges if merges.exists() else None)
+        if params.width % params.heads:
+            raise UserError(f"params.yaml: a decoder's width {params.width} must be a multiple of its heads {params.heads}")
+        lm = GPT2LMHeadModel(GPT2Config(
+            vocab_size=tokenizer.size, n_positions=prefix_length + params.max_tokens + 2, n_embd=params.width, n_layer=params.layers,
+            n_head=params.heads, resid_pdrop=params.dropout, embd_pdrop=params.dropout, attn_pdrop=params.dropout,
+            bos_token_id=tokenizer.start, eos_token_id=tokenizer.end,
+            activation_function="gelu_pytorch_tanh",  # GPT-2's own function, fused: a fifth less time
+        ))
+    return Decoder(lm, tokenizer, make_mapper(clip_width, lm.get_input_embeddings().embedding_dim, params.mapper))
 
 
-def load(folder: Path, device: torch.device, front: nn.Module | None = None) -> Decoder:
-    """Read a decoder that `save` wrote. front: the method's part before it, untrained, whose weights are read too.
-
-    Raises `UserError` when files are missing or do not belong together.
-    """
+def load(folder: Path, device: torch.device, make_mapper: MakeMapper) -> Decoder:
+    """Read a decoder that `save` wrote. Raises `UserError` when files are missing or do not belong together."""
     transformers_logging.disable_progress_bar()  # of loading weights: quick
     about = read_json(folder / "decoder.json")
     merges = folder / MERGES_FILE
     try:
-        lm = AutoModelForCausalLM.from_pretrained(folder / "lm", local_files_only=True, dtype=torch.float32)
+        lm: Any = AutoModelForCausalLM.from_pretrained(folder / "lm", local_files_only=True, dtype=torch.float32)
         tokenizer: CaptionTokenizer = (ClipTokens(merges if merges.exists() else None) if about["tokens"] == "clip"
                                        else LanguageModelTokens(str(folder / "tokenizer")))
-        decoder = Decoder(lm, tokenizer, about["clip_width"], about["mapper"], front)
+        decoder = Decoder(lm, tokenizer, make_mapper(about["clip_width"], lm.get_input_embeddings().embedding_dim, about["mapper"]))
         decoder.mapper.load_state_dict(load_file(folder / "mapper.safetensors"))
-        if front is not None:
-            front.load_state_dict(load_file(folder / "front.safetensors"))
         if about["tokens"] == "clip" and tokenizer.size != lm.config.vocab_size:
             raise ValueError(f"its tokenizer has {tokenizer.size} tokens, its language model {lm.config.vocab_size}")
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, zlib.error, SafetensorError) as error:

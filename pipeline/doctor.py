@@ -74,17 +74,17 @@ def _synthesis_models() -> bool:
     """The diffusion model and the detector, where params.yaml asks for them."""
     import torch
 
-    from pipeline.core.params import check
-    from pipeline.features.tagging import DetectorParams, load_detector
+    from pipeline.core.params import section
+    from pipeline.features.tagging import load_detector
     from pipeline.synthetic.drawing import SynthesisParams, load_generator
 
     params, device = load(), torch.device("cpu")
     try:
-        if params.get("detector"):
-            detector = load_detector(check(DetectorParams, params["detector"], "detector"), device)
-            print(f"detector   {detector.params.model}: {len(detector.labels)} classes, weights {detector.digest[:12]}")
+        for name in params.get("detectors") or {}:
+            detector = load_detector(name, params, device)
+            print(f"detector   {name}: {len(detector.labels)} classes, weights {detector.digest[:12]}")
         if params.get("synthesis"):
-            generator = load_generator(check(SynthesisParams, params["synthesis"], "synthesis"), device)
+            generator = load_generator(section(SynthesisParams, params, "synthesis"), device)
             parameters = sum(p.numel() for p in generator.model.unet.parameters()) / 1e6
             print(f"diffusion  {generator.params.generator}: UNet of {parameters:.2f} M parameters, weights {generator.digest[:12]}")
         return True
@@ -95,17 +95,16 @@ def _synthesis_models() -> bool:
 
 def _systems() -> bool:
     """Systems that are not trained yet are told, but are no fault."""
-    from pipeline.systems import find_system, make_method, model_folder
+    from pipeline.systems import find_system, make_method
 
     params = load()
     good = True
-    for group in (params.get("systems") or {}).values():
-        for name in group or {}:
-            try:
-                system = find_system(name, params)
-                folder = model_folder(name, system) if make_method(name, system).decodes else paths.index(system.clip, system.corpus)
-                print(f"system     {name}: {'ready' if folder.exists() else f'not made yet ({folder}): run `dvc repro`'}")
-            except UserError as error:
-                good = False
-                print(f"system     {name}: {error}")
+    for name in params.get("systems") or {}:
+        try:
+            make_method(name, find_system(name, params))
+            folder = paths.model(name)
+            print(f"system     {name}: {'ready' if folder.exists() else f'not made yet ({folder}): run `dvc repro`'}")
+        except UserError as error:
+            good = False
+            print(f"system     {name}: {error}")
     return good

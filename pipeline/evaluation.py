@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, finished_folder, write_json
-from pipeline.core.params import check
-from pipeline.core.tables import read_captions, read_table, reference_source
+from pipeline.core.params import section
+from pipeline.core.paths import ImageSet
+from pipeline.core.tables import read_captions, read_table
+from pipeline.features.embedding import reference_source
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.stores import half, read, unit
 from pipeline.metrics import bootstrap, captions, clip, java
-from pipeline.systems import EvaluationParams, Setting, System, settings_of
+from pipeline.metrics.judge import EvaluationParams
+from pipeline.systems import Setting, System, make_method, settings_of
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class Split:
 
 def evaluate_system(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
     """Write `data/metrics/<system>.json` (flat, `<setting>.<metric>`, times 100 where papers do) and per-image scores."""
-    wanted = check(EvaluationParams, params.get("evaluation"), "evaluation")
+    wanted = section(EvaluationParams, params, "evaluation")
     if wanted.judge == system.clip:
         raise UserError(f"params.yaml: the judge {wanted.judge} is the CLIP that system {name} uses: name another in evaluation.judge")
-    settings = settings_of(system, params)
+    settings = settings_of(system, make_method(name, system), params)
     with finished_folder(paths.scores(name)) as folder:
         hypotheses = {setting_name: read_captions(name, setting_name) for setting_name in settings}
         tokenized: dict[str, captions.Tokenized] = {}
@@ -99,8 +102,9 @@ def read_references(setting: Setting) -> dict[str, list[str]]:
 def load_split(params: EvaluationParams, judge: Clip, setting: Setting) -> Split:
     """What a setting's test split holds. Raises `UserError` when the artefacts do not belong together."""
     references = read_references(setting)
-    store = read(paths.image_features(params.judge, setting.test)).require(judge.digest, digest_file(paths.images_table(setting.test)))
-    images = read_table(paths.images_table(setting.test), ["image_id", "split"])
+    pictures = ImageSet(setting.test)
+    store = read(pictures.features(params.judge)).require(judge.digest, digest_file(pictures.table))
+    images = read_table(pictures.table, ["image_id", "split"])
     rows = {image_id: row for row, (image_id, split) in enumerate(zip(images["image_id"], images["split"], strict=True))
             if split == setting.split}
     if rows.keys() != references.keys():

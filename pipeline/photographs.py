@@ -20,15 +20,17 @@ from pipeline.core import paths
 from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError
 from pipeline.core.files import read_json
-from pipeline.core.params import check, load
+from pipeline.core.params import check, load, section
+from pipeline.decoders import Decoding
+from pipeline.features.data import Corpus, Seen
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.images import list_images, open_image
-from pipeline.features.indexing import load_corpus
 from pipeline.features.retrieval import search
 from pipeline.features.stores import unit
-from pipeline.methods.base import Corpus, Images, Objects, ObjectTags
-from pipeline.synthetic.pairs import label_encoder, objects_of
-from pipeline.systems import find_system
+from pipeline.features.tags import TagParams
+from pipeline.inputs import Captioning, ImageFeatures, Sentences, Tags
+from pipeline.methods.base import Method
+from pipeline.systems import System, find_system
 
 if TYPE_CHECKING:
     from pipeline.features.tagging import Detection, Detector
@@ -44,32 +46,59 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
     device = choose_device()
     clip = load_clip(system.clip, params, device)
     _say_limits(system.clip)
-    corpus = load_corpus(system.clip, support or system.corpus, device, clip.digest)
-    captioner = Captioner.load(system_name, system, params, clip.digest, device)
-    tags = captioner.method.objects
-    detector = _detector(captioner, params) if tags else None
-    size = captioner.decoding.batch if detector is None else min(captioner.decoding.batch, detector.params.batch)
+    captioner = Captioner.load(system_name, system, clip.digest, device)
+    eyes = Eyes(system, captioner.method, clip, params, device)
+    if eyes.detector and eyes.detector.digest != captioner.detector_digest:
+        raise UserError(f"{eyes.detector.folder} is another detector than the system was trained with: run `dvc repro`")
+    inputs, looked_up = Captioning(system, captioner.method), support or system.corpus
+    corpus = inputs.support(looked_up, device, clip.digest)
+    nearest = Sentences(system.clip, frozenset({"text"})).load(looked_up, device, clip.digest) if explain else corpus
+    decoding = check(Decoding, params.get("captioning"), "captioning")
+    size = decoding.batch if eyes.detector is None else min(decoding.batch, eyes.detector.params.batch)
     for batch in _batches(files, size):
-        opened: list[tuple[Path, Tensor, Image.Image | None]] = []
+        opened = []
         for file in batch:
             try:
-                picture = open_image(file)
-                opened.append((file, clip.pixels(picture), picture if detector else None))
+                opened.append((file, eyes.prepare(open_image(file))))
             except UserError as error:
                 whole = False
                 print(f"error: {error}", file=sys.stderr)
         if not opened:
             continue
-        features = unit(clip.encode_pixels([pixels for _, pixels, _ in opened]))
-        seen = detector.detect([picture for _, _, picture in opened if picture is not None]) if detector else []
-        objects = _objects(detector, seen, tags, clip) if detector and tags else None
-        captions = captioner.caption(Images(torch.from_numpy(features), objects), corpus, "caption")
-        reasons = _explain(features, captions, clip, corpus) if explain else [{}] * len(captions)
-        if explain and detector:
-            reasons = [{**reason, "objects": [asdict(d) for d in found]} for reason, found in zip(reasons, seen, strict=True)]
-        for (file, _, _), caption, reason in zip(opened, captions, reasons, strict=True):
+        seen, found = eyes.see([prepared for _, prepared in opened])
+        captions = captioner.caption(seen, corpus, decoding)
+        reasons = _explain(seen.features.numpy(), captions, clip, nearest) if explain else [{}] * len(captions)
+        if explain and eyes.detector:
+            reasons = [{**reason, "objects": [asdict(d) for d in each]} for reason, each in zip(reasons, found, strict=True)]
+        for (file, _), caption, reason in zip(opened, captions, reasons, strict=True):
             _print(file, caption, reason, as_json)
     return whole
+
+
+class Eyes:
+    """Sees pictures in memory as the stores hold them: a CLIP, and a detector where the method asks for tags."""
+
+    def __init__(self, system: System, method: Method, clip: Clip, params: dict[str, Any], device: torch.device) -> None:
+        self.clip = clip
+        self.detector: Detector | None = None
+        if method.tags:
+            from pipeline.features.tagging import load_detector
+
+            self.detector = load_detector(method.tags[0], params, device)
+            self._tags = Tags(system.clip, *method.tags)
+            self._prompt = section(TagParams, params, "tag").prompt
+
+    def prepare(self, picture: Image.Image) -> tuple[Tensor, Image.Image | None]:
+        """What is kept of a picture until its batch is full: little, unless a detector is to look at it."""
+        return self.clip.pixels(picture), picture if self.detector else None
+
+    def see(self, prepared: Sequence[tuple[Tensor, Image.Image | None]]) -> tuple[Seen, list[list[Detection]]]:
+        """What the method gets of prepared pictures, and all that was detected in each."""
+        features = ImageFeatures.see(self.clip, [pixels for pixels, _ in prepared])
+        if self.detector is None:
+            return Seen(features), [[] for _ in prepared]
+        found = self.detector.detect([picture for _, picture in prepared if picture is not None])
+        return Seen(features, self._tags.see(self.clip, self.detector.labels, self._prompt, found)), found
 
 
 def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
@@ -83,23 +112,6 @@ def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
             whole = False
             print(f"error: {error}", file=sys.stderr)
     return files, whole
-
-
-def _detector(captioner: Captioner, params: dict[str, Any]) -> Detector:
-    """The detector that the captioner learnt to read; another one is a `UserError`."""
-    from pipeline.features.tagging import DetectorParams, load_detector
-
-    detector = load_detector(check(DetectorParams, params.get("detector"), "detector"), captioner.device)
-    if detector.digest != captioner.detector_digest:
-        raise UserError(f"{detector.folder} is another detector than the system was trained with: run `dvc repro`")
-    return detector
-
-
-def _objects(detector: Detector, seen: Sequence[Sequence[Detection]], tags: ObjectTags, clip: Clip) -> Objects:
-    """Distinct objects of each picture, the surest first, as text features."""
-    labels = detector.labels
-    ranked = [list(dict.fromkeys(labels.index(d.label) for d in found)) for found in seen]
-    return objects_of(ranked, tags.limit, label_encoder(clip, tags.prompt)(labels))
 
 
 def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Corpus) -> list[dict[str, Any]]:

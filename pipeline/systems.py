@@ -2,90 +2,123 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.params import StrictParams, check, load, pick, suggest
+from pipeline.core.params import StrictParams, check, load, section, suggest
 from pipeline.methods import find_method
-from pipeline.methods.base import Method
-from pipeline.metrics.clip import PROMPT
+from pipeline.methods.base import Method, Need
+
+KINDS: dict[str, frozenset[Need]] = {
+    "text": frozenset({"text", "neighbours"}),
+    "image": frozenset({"images", "pairs"}),
+    "tagged": frozenset({"images", "tags"}),
+    "synthetic": frozenset({"pairs", "tags"}),
+}
+"""What lies in `data/features/<clip>/<kind>`. `tagged` is read together with `image`, which it was made from."""
+_SLOT = re.compile(r"[\w-]+(\.[\w-]+)*/[\w-]+(\.[\w-]+)*")
 
 
 @dataclass(frozen=True)
 class System(StrictParams):
-    """A method with its choices: one entry below `systems.<group>`.
+    """A method with its choices: one entry of `systems`.
 
     method: a name of `unpaired methods`. clip, decoder, recipe: names of entries in `clips`, `decoders`, `recipes`.
-    corpus: the data set whose sentences it is trained on. seed: of initial weights, batch order and noise.
+    corpus: the data set whose sentences it is trained on. suite: the group of settings it is tested in. seed: of initial weights, batch
+    order and noise.
+    starts_from: the folder below data/ that its weights begin as: another system's (`models/decap`), or for a decoder from scratch the
+    CLIP whose vocabulary it speaks (`foundation/micro`).
+    learns_from, looks_at, looks_up: CLIP and kind of the features (`micro/text`) that training reads, that it gets of pictures, and that
+    it finds neighbours in; DVC makes dependencies of these paths. An unused one repeats another.
     train: the method's parameters that change its training. caption: those that change its captioning only.
-    reads: for a system that is not trained itself, the artefact it captions with.
     """
 
     method: str
     clip: str
     corpus: str
-    decoder: str | None = None
-    recipe: str | None = None
+    starts_from: str
+    learns_from: str
+    looks_at: str
+    looks_up: str
+    decoder: str
+    recipe: str
+    suite: str
     seed: int = 0
     train: dict[str, Any] = field(default_factory=dict)
     caption: dict[str, Any] = field(default_factory=dict)
-    reads: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("starts_from", "learns_from", "looks_at", "looks_up"):
+            if not _SLOT.fullmatch(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected two names with a slash between them")
+        for name in ("learns_from", "looks_at", "looks_up"):
+            if kind_of(getattr(self, name)) not in KINDS:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: the second name must be one of {', '.join(KINDS)}")
+        for name in ("learns_from", "looks_at"):
+            if clip_of(getattr(self, name)) != self.clip:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but the system's clip is {self.clip!r}")
+
+
+def clip_of(slot: str) -> str:
+    """The CLIP of a slot such as `micro/text`."""
+    return slot.partition("/")[0]
+
+
+def kind_of(slot: str) -> str:
+    """The kind of a slot such as `micro/text`."""
+    return slot.partition("/")[2]
 
 
 @dataclass(frozen=True)
 class Setting(StrictParams):
-    """What systems are tested on. test: the data set whose test images are captioned. support: the one whose sentences are looked up."""
+    """What systems are tested on: one entry of a suite in `settings`.
+
+    test: the data set whose images of `split` are captioned. support: the one whose sentences are looked up. captioning: values that
+    differ from those of `captioning`. detector: whose tags are told, in place of the one that the system was trained with.
+    """
 
     test: str
     support: str
     split: str = "test"
-
-
-@dataclass(frozen=True)
-class EvaluationParams(StrictParams):
-    """`evaluation` in params.yaml.
-
-    judge: the CLIP behind CLIPScore, RefCLIPScore and RefCompare; no system may use it. samples: of the bootstrap. seed: of bootstrap
-    and shuffled control. prompt: put before every text that the judge reads ("A photo depicts " in Hessel et al.; the micro-world's
-    judge has never read such words).
-    """
-
-    judge: str
-    samples: int = 1000
-    seed: int = 0
-    prompt: str = PROMPT
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError("samples must be 1 or more")
+    captioning: dict[str, Any] = field(default_factory=dict)
+    detector: str | None = None
 
 
 def find_system(name: str, params: dict[str, Any] | None = None) -> System:
-    """A system by name, whatever its group; an unknown name is a `UserError` with the nearest known one."""
-    groups = pick(load() if params is None else params, "systems")
-    for group, systems in groups.items():
-        if name in (systems or {}):
-            return check(System, systems[name], f"systems.{group}.{name}")
-    known = [system for systems in groups.values() for system in (systems or {})]
-    raise UserError(f"params.yaml: there is no system {name!r}{suggest(name, known)}")
+    """A system by name; an unknown name is a `UserError` with the nearest known one."""
+    systems = (load() if params is None else params).get("systems") or {}
+    if name not in systems:
+        raise UserError(f"params.yaml: there is no system {name!r}{suggest(name, systems)}")
+    return check(System, systems[name], f"systems.{name}")
 
 
 def make_method(name: str, system: System) -> Method:
-    """The system's method with its checked parameters; raises `UserError` for a wrong one."""
+    """The system's method with its checked parameters; raises `UserError` for a wrong one, or when the system lacks what it needs."""
     cls = find_method(system.method)
-    return cls(check(cls.TrainParams, system.train, f"{name}.train"), check(cls.CaptionParams, system.caption, f"{name}.caption"))
+    method = cls(check(cls.TrainParams, system.train, f"{name}.train"), check(cls.CaptionParams, system.caption, f"{name}.caption"))
+    if method.trains:
+        _require(name, "learns_from", method.learns_from, system.learns_from)
+    _require(name, "looks_at", method.looks_at - {"text"}, system.looks_at)
+    _require(name, "looks_up", method.looks_at & {"text"}, system.looks_up)
+    return method
 
 
-def settings_of(system: System, params: dict[str, Any]) -> dict[str, Setting]:
-    """The settings that apply: one with a foreign support set means nothing to a method that looks none up."""
-    uses_support = find_method(system.method).uses_support
-    found = {name: check(Setting, value, f"settings.{name}") for name, value in (params.get("settings") or {}).items()}
-    return {name: setting for name, setting in found.items() if uses_support or setting.support == system.corpus}
+def _require(name: str, slot: str, needs: frozenset[Need], value: str) -> None:
+    if missing := needs - KINDS[kind_of(value)]:
+        fits = [kind for kind, holds in KINDS.items() if needs <= holds]
+        raise UserError(f"params.yaml: systems.{name}.{slot} is {value!r}, which holds no {min(missing)}: name {' or '.join(fits)} there")
 
 
-def model_folder(name: str, system: System) -> Path:
-    """Where the system's trained decoder lies: its own model, or the one it reads."""
-    return Path(system.reads) if system.reads else paths.model(name)
+def settings_of(system: System, method: Method, params: dict[str, Any]) -> dict[str, Setting]:
+    """The settings of the system's suite that apply: to a method that looks no sentences up, those that differ by their support only
+    are one, the first."""
+    found = {name: section(Setting, params, f"settings.{system.suite}.{name}")
+             for name in section(dict[str, Any], params, f"settings.{system.suite}")}
+    if "text" in method.looks_at:
+        return found
+    first: dict[Any, str] = {}
+    for name, setting in found.items():
+        first.setdefault(repr(replace(setting, support="")), name)
+    return {name: found[name] for name in first.values()}

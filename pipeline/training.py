@@ -1,4 +1,4 @@
-"""The training loop: steps of cross-entropy on captions under a method's conditions, the best snapshot by held-out text loss.
+"""Training: phases of a method, each a loop of steps that ends with the best snapshot by the phase's own score.
 
 The loop keeps no hidden state: batch order and randomness follow from (seed, step) alone, so that a run resumed from a snapshot
 ends in the very bytes of an uninterrupted one.
@@ -7,9 +7,10 @@ ends in the very bytes of an uninterrupted one.
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.core import paths
+from pipeline.core.code import code_digest
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_tree, read_json, write_json
-from pipeline.core.params import StrictParams, check, pick
+from pipeline.core.files import digest_file, digest_of, digest_tree, finished_folder, read_json, write_json
+from pipeline.core.params import StrictParams, section
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.core.tables import read_table
+from pipeline.corpus.choosing import choose_rows
 from pipeline.decoders import Decoder, DecoderParams, build, pad
-from pipeline.features.encoders import load_clip
-from pipeline.features.indexing import load_corpus
-from pipeline.features.stores import read_origin
-from pipeline.methods.base import Corpus, Method
-from pipeline.synthetic.pairs import choose_rows, label_encoder, load_pairs, pair_features
+from pipeline.features.data import Corpus
+from pipeline.inputs import Training
+from pipeline.methods.base import Method, Phase
 from pipeline.systems import System, make_method
 
 _HELDOUT_ROWS = 2000
@@ -40,9 +41,9 @@ _HELDOUT_ROWS = 2000
 class Recipe(StrictParams):
     """One entry of `recipes`: how long and how a decoder is trained. The budget is steps, never seconds.
 
-    warmup: steps of linear warm-up, followed by a cosine to zero. evaluate_every: steps between two looks at the held-out sentences,
-    and between two snapshots. label_smoothing: 0.1 in DeCap. captions: train on so many captions only, those that
-    synthesis draws when it is asked for the same number.
+    steps: of each phase; 0 trains nothing, and the system is what it starts from. warmup: steps of linear warm-up, followed by a cosine
+    to zero. evaluate_every: steps between two looks at the held-out sentences, and between two snapshots. label_smoothing: 0.1 in DeCap.
+    captions: train on so many captions only, those that synthesis draws when it is asked for the same number.
     """
 
     steps: int
@@ -57,8 +58,8 @@ class Recipe(StrictParams):
     def __post_init__(self) -> None:
         if self.captions is not None and self.captions < 2:
             raise ValueError("captions must be 2 or more, or null for all")
-        if min(self.steps, self.batch, self.evaluate_every) < 1:
-            raise ValueError("steps, batch and evaluate_every must be 1 or more")
+        if min(self.batch, self.evaluate_every) < 1 or self.steps < 0:
+            raise ValueError("batch and evaluate_every must be 1 or more, steps 0 or more")
         if self.warmup < 0 or self.learning_rate <= 0:
             raise ValueError("warmup must be 0 or more and learning_rate above 0")
 
@@ -73,34 +74,75 @@ def encode_captions(decoder: Decoder, texts: Sequence[str], max_tokens: int) -> 
     return rows, cut
 
 
-def train(method: Method, decoder: Decoder, corpus: Corpus, captions: Sequence[Sequence[int]], train_rows: NDArray[np.int64],
-          heldout_rows: NDArray[np.int64], recipe: Recipe, seed: int, scratch: Path, label: str) -> list[dict[str, Any]]:
-    """Train `decoder` in place and leave it with the weights of the lowest held-out text loss.
+@dataclass(frozen=True)
+class Task:
+    """What a method's phases are made of.
 
-    captions: token ids per corpus row, empty for rows that are not used. scratch: folder for snapshots. Returns one entry per evaluation:
-    step, train and held-out loss.
-    Raises `UserError` when the corpus has fewer captions than a batch.
+    captions: token ids per corpus row, empty for rows that are not used. train_rows, heldout_rows: of the corpus.
     """
-    if len(train_rows) < recipe.batch or len(heldout_rows) == 0:
-        raise UserError(f"{len(train_rows)} training and {len(heldout_rows)} held-out sentences are too few for batches of {recipe.batch}: "
-                        "lower the recipe's batch, or give a larger corpus")
-    device = next(decoder.parameters()).device
+
+    method: Method
+    decoder: Decoder
+    corpus: Corpus
+    captions: Sequence[Sequence[int]]
+    train_rows: NDArray[np.int64]
+    heldout_rows: NDArray[np.int64]
+    recipe: Recipe
+    seed: int
+
+    def cross_entropy(self) -> Phase:
+        """Captions under the method's training condition; scored by the loss on held-out sentences."""
+        heldout = self.heldout_rows[:_HELDOUT_ROWS]
+
+        def loss(rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
+            return self._loss(rows, generator, self.recipe.label_smoothing)
+
+        def score() -> float:
+            # the same noise at every evaluation, so that two of them differ by the weights only
+            parts = [self._loss(part, _generator(self.seed, -1), 0.0).item() * len(part)
+                     for part in np.array_split(heldout, math.ceil(len(heldout) / self.recipe.batch))]
+            return sum(parts) / len(heldout)
+
+        return Phase("cross-entropy", self.train_rows, np.array([len(ids) for ids in self.captions]), loss, score)
+
+    def _loss(self, rows: NDArray[np.int64], generator: torch.Generator, label_smoothing: float) -> Tensor:
+        device = next(self.decoder.parameters()).device
+        condition = self.method.training_condition(self.corpus, torch.from_numpy(rows).to(device), generator)
+        return self.decoder.loss(condition, pad([self.captions[row] for row in rows.tolist()]).to(device), label_smoothing)
+
+
+def train(task: Task, scratch: Path, label: str) -> list[dict[str, Any]]:
+    """Train the task's decoder in place, phase after phase, each left with the weights of its lowest score.
+
+    scratch: folder for snapshots. Returns one entry per evaluation: phase, step, train and held-out loss.
+    Raises `UserError` when there are fewer captions than a batch.
+    """
+    if len(task.train_rows) < task.recipe.batch or len(task.heldout_rows) == 0:
+        raise UserError(f"{len(task.train_rows)} training and {len(task.heldout_rows)} held-out sentences are too few for batches of "
+                        f"{task.recipe.batch}: lower the recipe's batch, or give a larger corpus")
+    phases = task.method.phases(task)
+    log = []
+    for number, phase in enumerate(phases):
+        entries = _train_phase(phase, task.decoder, task.recipe, task.seed, scratch / f"phase-{number}.pt",
+                               label if len(phases) == 1 else f"{label}, {phase.name}")
+        log += [{"phase": phase.name, **entry} for entry in entries]
+    return log
+
+
+def _train_phase(phase: Phase, decoder: Decoder, recipe: Recipe, seed: int, snapshot: Path, label: str) -> list[dict[str, Any]]:
     optimiser = torch.optim.AdamW(_groups(decoder, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
-    run = _Run(decoder, optimiser, scratch / "snapshot.pt")
+    run = _Run(decoder, optimiser, snapshot)
     run.restore()
-    per_epoch = len(train_rows) // recipe.batch
-    lengths = np.array([len(ids) for ids in captions])
-    heldout = heldout_rows[:_HELDOUT_ROWS]
+    per_epoch = len(phase.rows) // recipe.batch
     running = []
     for step in track(range(run.step, recipe.steps), label, recipe.steps, "steps", done=run.step):
         if step == run.step or step % per_epoch == 0:
-            epoch = epoch_batches(train_rows, lengths, recipe.batch, seed, step // per_epoch)
-        rows = epoch[step % per_epoch]
+            epoch = epoch_batches(phase.rows, phase.lengths, recipe.batch, seed, step // per_epoch)
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
         torch.manual_seed(seed * 1_000_003 + step)  # dropout
         decoder.train()
-        loss = _loss(method, decoder, corpus, captions, rows, _generator(seed, step), device, recipe.label_smoothing)
+        loss = phase.loss(epoch[step % per_epoch], _generator(seed, step))
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
@@ -109,11 +151,8 @@ def train(method: Method, decoder: Decoder, corpus: Corpus, captions: Sequence[S
         if (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps:
             decoder.eval()
             with torch.inference_mode():
-                # the same noise at every evaluation, so that two of them differ by the weights only
-                parts = [_loss(method, decoder, corpus, captions, part, _generator(seed, -1), device, 0.0).item() * len(part)
-                         for part in np.array_split(heldout, math.ceil(len(heldout) / recipe.batch))]
-            run.snapshot(step + 1, {"step": step + 1, "train_loss": round(sum(running) / len(running), 4),
-                                    "heldout_loss": round(sum(parts) / len(heldout), 4)})
+                score = phase.score()
+            run.snapshot(step + 1, {"step": step + 1, "train_loss": round(sum(running) / len(running), 4), "heldout_loss": round(score, 4)})
             running = []
     run.use_best()
     return run.log
@@ -173,12 +212,6 @@ class _Run:
         self.decoder.load_state_dict(self.best)
 
 
-def _loss(method: Method, decoder: Decoder, corpus: Corpus, captions: Sequence[Sequence[int]], rows: NDArray[np.int64],
-          generator: torch.Generator, device: torch.device, label_smoothing: float) -> Tensor:
-    condition = method.training_condition(corpus, torch.from_numpy(rows).to(device), generator)
-    return decoder.loss(condition, pad([captions[row] for row in rows.tolist()]).to(device), label_smoothing)
-
-
 def _groups(decoder: Decoder, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay for matrices only."""
     parameters = list(decoder.parameters())
@@ -191,24 +224,74 @@ def _generator(seed: int, step: int) -> torch.Generator:
 
 
 def train_system(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
-    """Train a system on its corpus and write `data/models/<name>`. Raises `UserError` for missing or foreign artefacts."""
+    """Train a system and write `data/models/<name>` and its curve. Raises `UserError` for missing or foreign artefacts.
+
+    With a recipe of 0 steps the model is the one that the system starts from, or for a method without a decoder its card alone.
+    """
     plan = Plan.of(name, system, params)
-    origin = read_origin(paths.text_features(system.clip, system.corpus))
-    described = {**asdict(system), "decoder_params": asdict(plan.decoder), "recipe_params": asdict(plan.recipe)}
-    described.pop("caption")  # a change of captioning alone does not train again
-    pairs = pairs_digest(system, plan.method) if plan.method.uses_pairs else None
-    with resumable(paths.model(name), system=described, features=asdict(origin), pairs=pairs, device=device.type,
-                   threads=torch.get_num_threads()) as work:
-        corpus = training_corpus(plan, params, device)
+    if plan.trains:
+        log = train_model(plan, paths.model(name), device)
+        write_json(paths.curve(name), log)
+        write_json(_memo(name), {"identity": _identity(plan, device), "model": digest_tree(paths.model(name))})
+    else:
+        _adopt(plan)
+        write_json(paths.curve(name), [])
+
+
+def train_model(plan: Plan, target: Path, device: torch.device) -> list[dict[str, Any]]:
+    """Train into the folder `target`, and return the log: an entry per evaluation."""
+    system, inputs = plan.system, Training(plan.system, plan.method)
+    with resumable(target, __name__, type(plan.method).__module__, identity=_identity(plan, device)) as work:
+        corpus = inputs.load(device)
         decoder, log, cut = fit(plan, corpus, device, work.folder)
-        decoder.save(work.output, plan.decoder.mapper)
-        write_json(work.output / "log.json", {"cut_captions": cut, "evaluations": log})
+        decoder.save(work.output, _width(corpus), plan.decoder.mapper)
         write_json(work.output / "system.json", {
-            "name": name, "paper": plan.method.paper, "supervision": plan.method.supervision, **described,
-            "clip_digest": origin.clip_digest, "corpus_digest": origin.source_digest, "detector_digest": detector_of(system, plan.method),
-            "parameters": sum(p.numel() for p in decoder.parameters()),
+            **plan.card, "clip_digest": inputs.clip_digest(), "corpus_digest": digest_file(paths.corpus_table(system.corpus)),
+            "detector_digest": inputs.detector_digest(), "parameters": sum(p.numel() for p in decoder.parameters()), "cut_captions": cut,
             "best_step": min(log, key=lambda entry: entry["heldout_loss"])["step"],
         })
+    return log
+
+
+def trained_model(plan: Plan, device: torch.device) -> Path | None:
+    """The folder below data/models that holds just this model, trained by this code on these inputs; None where there is none."""
+    memo, folder = _memo(plan.name), paths.model(plan.name)
+    if not memo.exists() or not folder.exists():
+        return None
+    return folder if read_json(memo) == {"identity": _identity(plan, device), "model": digest_tree(folder)} else None
+
+
+def _memo(name: str) -> Path:
+    """What a finished model was made from. It lies outside the artefact, whose bytes are those of the weights and not of the code."""
+    return paths.WORK / "trained" / f"{name}.json"
+
+
+def _identity(plan: Plan, device: torch.device) -> str:
+    """Digest of everything that decides a model's bytes."""
+    start = _start(plan)
+    return digest_of([plan.card, Training(plan.system, plan.method).digest(), digest_tree(start), device.type, torch.get_num_threads(),
+                      code_digest(__name__, type(plan.method).__module__)])
+
+
+def _start(plan: Plan) -> Path:
+    folder = paths.DATA / plan.system.starts_from
+    if not folder.is_dir():
+        raise UserError(f"{folder}, which system {plan.name} starts from, is missing: run `dvc repro`, or correct its starts_from")
+    return folder
+
+
+def _adopt(plan: Plan) -> None:
+    """The model of a system that is not trained: what it starts from, under its own card."""
+    start = _start(plan)
+    with finished_folder(paths.model(plan.name)) as folder:
+        if not plan.method.has_decoder:
+            write_json(folder / "system.json", {**plan.card, "clip_digest": None, "detector_digest": None})
+            return
+        about = read_json(start / "system.json")
+        if about["clip"] != plan.system.clip:
+            raise UserError(f"params.yaml: system {plan.name} has clip {plan.system.clip}, {start} was trained with {about['clip']}")
+        shutil.copytree(start, folder, dirs_exist_ok=True)
+        write_json(folder / "system.json", {**about, **plan.card})
 
 
 @dataclass(frozen=True)
@@ -223,37 +306,26 @@ class Plan:
 
     @staticmethod
     def of(name: str, system: System, params: dict[str, Any]) -> Plan:
-        """Raises `UserError` when the system is not one that is trained, or a parameter is wrong."""
-        method = make_method(name, system)
-        if not method.trains or system.decoder is None or system.recipe is None:
-            raise UserError(f"params.yaml: system {name} ({system.method}) needs `decoder` and `recipe`, and a method that is trained")
-        decoder = check(DecoderParams, pick(params, f"decoders.{system.decoder}"), f"decoders.{system.decoder}")
-        recipe = check(Recipe, pick(params, f"recipes.{system.recipe}"), f"recipes.{system.recipe}")
-        return Plan(name, system, method, decoder, recipe)
+        """Raises `UserError` when a parameter is wrong."""
+        return Plan(name, system, make_method(name, system), section(DecoderParams, params, f"decoders.{system.decoder}"),
+                    section(Recipe, params, f"recipes.{system.recipe}"))
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train."""
+        return self.method.trains and self.recipe.steps > 0
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What a model says of itself, and what decides it; a change of captioning alone does not train again."""
+        described = {key: value for key, value in asdict(self.system).items() if key not in ("caption", "looks_at", "looks_up", "suite")}
+        return {"name": self.name, "paper": self.method.paper, "supervision": self.method.supervision, **described,
+                "decoder_params": asdict(self.decoder), "recipe_params": asdict(self.recipe)}
 
 
-def training_corpus(plan: Plan, params: dict[str, Any], device: torch.device) -> Corpus:
-    """What a system is trained on: its corpus, with synthetic pairs where its method needs them. Raises `UserError` for what is missing."""
-    system, method = plan.system, plan.method
-    corpus = load_corpus(system.clip, system.corpus, device)
-    if not method.uses_pairs:
-        return corpus
-    tags = method.objects
-    encode = label_encoder(load_clip(system.clip, params, device), tags.prompt) if tags else None
-    clip_digest = read_origin(paths.text_features(system.clip, system.corpus)).clip_digest
-    return replace(corpus, pairs=load_pairs(system.clip, system.corpus, len(corpus.texts), method.train.optimize, method.train.project,
-                                            tags.limit if tags else 0, device, encode, clip_digest))
-
-
-def detector_of(system: System, method: Method) -> str | None:
-    """Digest of the detector that tagged the synthetic pictures; None for a method without objects."""
-    return str(read_json(paths.synthetic(system.corpus) / "tags.json")["detector_digest"]) if method.objects else None
-
-
-def pairs_digest(system: System, method: Method) -> list[str]:
-    """Digests of the pseudo-features that a system is trained on, and of the pairs and tags that they belong to."""
-    sources = [pair_features(system.clip, system.corpus, method.train.optimize, method.train.project), paths.synthetic(system.corpus)]
-    return [digest_tree(source) for source in sources]
+def _width(corpus: Corpus) -> int:
+    """D of what is learnt from."""
+    return int((corpus.pairs.pictures.features if corpus.pairs else corpus.features).shape[1])
 
 
 def _trained_rows(plan: Plan, corpus: Corpus, splits: Sequence[str]) -> NDArray[np.int64]:
@@ -261,11 +333,12 @@ def _trained_rows(plan: Plan, corpus: Corpus, splits: Sequence[str]) -> NDArray[
     rows = choose_rows(splits, plan.recipe.captions)
     if corpus.pairs is None:
         return rows
-    asked, wanted = read_json(paths.synthetic(corpus.name) / "report.json")["asked"], plan.recipe.captions or 0
-    if asked < min(wanted, len(splits)):
-        raise UserError(f"recipe {plan.system.recipe} trains {plan.name} on {wanted} captions, and synthesis.captions is {asked}: "
-                        "make them equal in params.yaml")
-    return rows[corpus.pairs.pair_of[torch.from_numpy(rows)].cpu().numpy() >= 0]
+    if plan.system.learns_from.endswith("/synthetic"):
+        asked, wanted = read_json(paths.ImageSet(corpus.name, drawn=True).folder / "report.json")["asked"], plan.recipe.captions or 0
+        if asked < min(wanted, len(splits)):
+            raise UserError(f"recipe {plan.system.recipe} trains {plan.name} on {wanted} captions, and synthesis.captions is {asked}: "
+                            "make them equal in params.yaml")
+    return rows[corpus.pairs.picture_of[torch.from_numpy(rows)].cpu().numpy() >= 0]
 
 
 def fit(plan: Plan, corpus: Corpus, device: torch.device, scratch: Path) -> tuple[Decoder, list[dict[str, Any]], int]:
@@ -273,12 +346,12 @@ def fit(plan: Plan, corpus: Corpus, device: torch.device, scratch: Path) -> tupl
     splits = np.array(read_table(paths.corpus_table(plan.system.corpus), ["split"])["split"])
     rows = _trained_rows(plan, corpus, splits.tolist())
     torch.manual_seed(plan.system.seed)
-    decoder = build(plan.decoder, paths.foundation(plan.system.clip), corpus.features.shape[1], plan.method.prefix_length,
-                    plan.method.front(corpus.features.shape[1])).to(device)
+    decoder = build(plan.decoder, paths.DATA / plan.system.starts_from, _width(corpus), plan.method.prefix_length,
+                    plan.method.mapper).to(device)
     encoded, cut = encode_captions(decoder, [corpus.texts[row] for row in rows], plan.decoder.max_tokens)
     captions: list[list[int]] = [[]] * len(corpus.texts)
     for row, ids in zip(rows.tolist(), encoded, strict=True):
         captions[row] = ids
-    log = train(plan.method, decoder, corpus, captions, rows[splits[rows] == "train"], rows[splits[rows] == "heldout"],
-                plan.recipe, plan.system.seed, scratch, f"train {plan.name}")
-    return decoder, log, cut
+    task = Task(plan.method, decoder, corpus, captions, rows[splits[rows] == "train"], rows[splits[rows] == "heldout"], plan.recipe,
+                plan.system.seed)
+    return decoder, train(task, scratch, f"train {plan.name}"), cut

@@ -8,7 +8,7 @@ from stages import run
 
 
 def embed(clip: str, corpus: str) -> None:
-    """Write data/features/CLIP/text/CORPUS.zarr."""
+    """Write data/features/CLIP/text/CORPUS/features."""
     embed_text(clip, load_clip(clip, load(), choose_device()), corpus)
 
 

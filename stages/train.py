@@ -8,7 +8,7 @@ from stages import run
 
 
 def train(system: str) -> None:
-    """Write data/models/SYSTEM."""
+    """Write data/models/SYSTEM and data/curves/SYSTEM.json."""
     params = load()
     train_system(system, find_system(system, params), params, choose_device())
 

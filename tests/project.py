@@ -28,18 +28,17 @@ def tiny_params() -> dict[str, Any]:
     params = _YAML.load(ROOT / "params.yaml")
     for section in (params["world"], params["extract"]):
         del section["album"]
-    params["embed"]["text"]["corpora"] = params["embed"]["images"]["datasets"] = ["scenes"]
+    params["embed"]["text"]["corpora"] = params["embed"]["images"]["datasets"] = params["evaluation"]["datasets"] = ["scenes"]
     setting = {"test": "scenes", "support": "scenes"}
-    params["settings"] = {"in-domain": setting, "validation": {**setting, "split": "val"}}
+    params["settings"]["pictures"] = {"in-domain": setting, "validation": {**setting, "split": "val"}}
     params["world"]["scenes"].update(corpus=120, unlabelled=2, val=10, test=24)
     params["index"]["neighbours"] = 6
     params["decoders"]["small"].update(layers=1, heads=2, width=64)
     params["recipes"]["small"].update(steps=40, batch=32, learning_rate=0.004, warmup=4, evaluate_every=10)
-    params["systems"]["text"] = {name: params["systems"]["text"][name] for name in ("decap", "knight")}
-    params["systems"]["untrained"] = {"raw": params["systems"]["untrained"]["raw"]}
+    params["systems"] = {name: params["systems"][name] for name in ("decap", "knight", "raw", "syntic")}
     params["tag"]["datasets"] = ["scenes"]
-    params["detector"]["batch"] = 16
-    params["synthesis"].update(captions=40, steps=2, batch=16, sample=4)
+    params["detectors"]["detector"]["batch"] = 16
+    params["synthesis"].update(captions=40, steps=2, batch=16)
     params["refinement"].update(steps=20, batch=16, snapshot_every=10)
     params["recipes"]["small-4k"].update(steps=20, batch=16, warmup=4, evaluate_every=10, captions=40)
     params["captioning"].update(beams=2, max_new_tokens=12)

@@ -37,7 +37,7 @@ def load(file: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def pick(params: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key, such as `systems.text.knight`."""
+    """The value at a dotted key, such as `systems.knight`."""
     value: Any = params
     walked: list[str] = []
     for part in key.split("."):
@@ -57,6 +57,11 @@ def check(cls: type[T], value: Any, where: str) -> T:
         return adapter.validate_json(json.dumps({} if value is None else value))
     except (ValidationError, TypeError) as error:
         raise UserError(_one_line(error, cls, value, where)) from None
+
+
+def section(cls: type[T], params: dict[str, Any], key: str) -> T:
+    """The parameter class at a dotted key of params.yaml, such as `decoders.small`; `UserError` when it is missing or wrong."""
+    return check(cls, pick(params, key), key)
 
 
 def suggest(word: str, known: Any) -> str:

@@ -7,34 +7,29 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline.core import paths
-from pipeline.core.files import digest_of, digest_tree, locked, publish
+from pipeline.core.code import code_digest
+from pipeline.core.files import digest_of, locked, publish
 
 
-class Work:
-    """A scratch folder. `output` becomes the artefact; `done` maps each finished shard to what was recorded of it."""
+class Ledger:
+    """Which shards of a piece of work are finished: `done` maps each to what was recorded of it. One JSON line a shard in `file`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.output = folder / "output"
-        self._ledger = folder / "ledger.jsonl"
-        if not self.output.exists():  # never begun, or killed right after its output was published
-            self._ledger.unlink(missing_ok=True)
-        self.output.mkdir(parents=True, exist_ok=True)
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self.done: dict[str, Any] = {}
-        if self._ledger.exists():
-            for line in self._ledger.read_text(encoding="utf-8").split("\n")[:-1]:  # what follows the last newline was cut off by a kill
+        if file.exists():
+            for line in file.read_text(encoding="utf-8").split("\n")[:-1]:  # what follows the last newline was cut off by a kill
                 entry = json.loads(line)
                 self.done[entry["shard"]] = entry["value"]
             self._rewrite()
 
     def record(self, shard: str, value: Any = None) -> None:
         """Note a shard as finished. Call it only after the shard's files are closed."""
-        with self._ledger.open("a", encoding="utf-8") as file:
+        with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"shard": shard, "value": value}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -42,33 +37,51 @@ class Work:
 
     def _rewrite(self) -> None:
         """Drop a half-written last line, so that the next entry starts on a line of its own."""
-        partial = self._ledger.with_suffix(".partial")
+        partial = self._file.with_suffix(".partial")
         lines = [json.dumps({"shard": shard, "value": value}) + "\n" for shard, value in self.done.items()]
         partial.write_text("".join(lines), encoding="utf-8")
-        os.replace(partial, self._ledger)
+        os.replace(partial, self._file)
+
+
+class Work(Ledger):
+    """A scratch folder. `output` becomes the artefact."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = folder / "output"
+        if not self.output.exists():  # never begun, or killed right after its output was published
+            (folder / "ledger.jsonl").unlink(missing_ok=True)
+        self.output.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder / "ledger.jsonl")
 
 
 @contextmanager
-def resumable(target: Path, **identity: Any) -> Iterator[Work]:
+def resumable(target: Path, *code: str, **identity: Any) -> Iterator[Work]:
     """Scratch for the artefact `target`; when the block ends well, its `output` takes the target's place.
 
-    identity: whatever decides the artefact's bytes (parameters, digests of inputs and models); the code's digest is added here.
-    An interrupted run with the same identity finds its finished shards again; work of another identity is left behind and
-    swept away when this one succeeds. Raises `UserError` if another process works on the same artefact.
+    code: names of the modules that make the artefact; what they import counts with them. identity: whatever else decides the artefact's
+    bytes (parameters, digests of inputs and models). An interrupted run with the same code and identity finds its finished shards
+    again; work of another one is left behind and swept away when this one succeeds. Raises `UserError` if another process works on the
+    same artefact.
     """
-    prefix = "-".join(target.parts)
-    folder = paths.WORK / prefix / digest_of({**identity, "code": _code_digest()})[:16]
-    with locked(paths.WORK / prefix):
-        work = Work(folder)
+    place = _scratch(target)
+    with locked(place):
+        work = Work(place / digest_of({**identity, "code": code_digest(*code)})[:16])
         yield work
         publish(work.output, target)
-        for stale in (paths.WORK / prefix).iterdir():
+        for stale in place.iterdir():
             if stale.is_dir():
                 shutil.rmtree(stale)
 
 
-@cache
-def _code_digest() -> str:
-    """Digest of this package's source: scratch of older code is never resumed."""
-    package = Path(__file__).parent
-    return digest_of([(str(p.relative_to(package)), digest_tree(p)) for p in sorted(package.rglob("*.py"))])
+@contextmanager
+def kept_ledgers(target: Path) -> Iterator[Path]:
+    """A scratch folder for small ledgers that are kept when `target` is finished, so that parts of it which did not change are not made
+    again. Raises `UserError` if another process works on the same artefact."""
+    place = _scratch(target)
+    with locked(place):
+        yield place
+
+
+def _scratch(target: Path) -> Path:
+    return paths.WORK / "-".join(target.parts)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of, read_json
+from pipeline.core.files import read_json
 
 
 def read_table(path: Path, columns: list[str]) -> dict[str, list[Any]]:
@@ -35,7 +35,3 @@ def read_captions(system: str, setting: str) -> dict[str, str]:
         raise UserError(f"{file} has two captions for one image: caption again with `dvc repro`")
     return found
 
-
-def reference_source(dataset: str, prompt: str) -> str:
-    """Digest of what a store of reference features is made from: the table, and the prompt before each sentence."""
-    return digest_of([digest_file(paths.references_table(dataset)), prompt])

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, file_inside, file_stamp
+from pipeline.core.files import digest_file, digest_of
+from pipeline.core.paths import ImageSet
 from pipeline.core.resume import resumable
-from pipeline.core.tables import read_table, reference_source
+from pipeline.core.tables import read_table
 from pipeline.features.encoders import Clip
+from pipeline.features.images import locate, source_stamp
 from pipeline.features.stores import Origin, write_shards
 
 
@@ -35,15 +37,19 @@ def embed_references(clip_name: str, clip: Clip, dataset: str, prompt: str) -> N
     _embed_texts(paths.reference_features(clip_name, dataset), clip, texts, origin, f"embed references of {dataset} with {clip_name}")
 
 
-def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
-    """Write the image store of a data set: one row per row of its image table, in that order."""
-    table, raw = paths.images_table(dataset), paths.raw(dataset)
-    files = [file_inside(raw, name) for name in read_table(table, ["path"])["path"]]
-    origin = _origin(clip_name, clip, table)
-    target = paths.image_features(clip_name, dataset)
-    with resumable(target, origin=asdict(origin), batch=clip.params.batch, files=[file_stamp(f) for f in files], **_machine(clip)) as work:
-        write_shards(work, (len(files), clip.width), origin, f"embed images of {dataset} with {clip_name}",
+def embed_images(clip_name: str, clip: Clip, pictures: ImageSet) -> None:
+    """Write the store of a data set's pictures: one row per row of its image table, in that order."""
+    files = [locate(pictures.folder, name) for name in read_table(pictures.table, ["path"])["path"]]
+    origin = _origin(clip_name, clip, pictures.table)
+    with resumable(pictures.features(clip_name), __name__, origin=asdict(origin), batch=clip.params.batch,
+                   files=[source_stamp(f) for f in files], **_machine(clip)) as work:
+        write_shards(work, (len(files), clip.width), origin, f"embed images of {pictures.dataset} with {clip_name}",
                      lambda start, stop: (clip.encode_files(files[start:stop]), 0))
+
+
+def reference_source(dataset: str, prompt: str) -> str:
+    """Digest of what a store of reference features is made from: the table, and the prompt before each sentence."""
+    return digest_of([digest_file(paths.references_table(dataset)), prompt])
 
 
 def _embed_texts(target: Path, clip: Clip, texts: Sequence[str], origin: Origin, label: str) -> None:
@@ -52,7 +58,7 @@ def _embed_texts(target: Path, clip: Clip, texts: Sequence[str], origin: Origin,
         tokens = clip.tokens(part)
         return clip.encode_tokens(tokens), clip.count_truncated(part, tokens)
 
-    with resumable(target, origin=asdict(origin), batch=clip.params.batch, **_machine(clip)) as work:
+    with resumable(target, __name__, origin=asdict(origin), batch=clip.params.batch, **_machine(clip)) as work:
         write_shards(work, (len(texts), clip.width), origin, label, encode)
 
 

@@ -27,7 +27,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.params import StrictParams, check, pick
 from pipeline.core.paths import MERGES_FILE
-from pipeline.features.images import open_image
+from pipeline.features.images import Source, open_image
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class Clip:
         """(B, D) of RGB images."""
         return self.encode_pixels([self.pixels(image) for image in images])
 
-    def encode_files(self, paths: Sequence[Path]) -> NDArray[np.float32]:
-        """(B, D) of image files, two batches of prepared images in memory at a time. Raises `UserError` on a broken file."""
+    def encode_files(self, paths: Sequence[Source]) -> NDArray[np.float32]:
+        """(B, D) of pictures on disk, two batches of prepared images in memory at a time. Raises `UserError` on a broken one."""
         batches = [paths[start : start + self.params.batch] for start in range(0, len(paths), self.params.batch)]
         parts = []
         with ThreadPoolExecutor(4) as pool:

@@ -2,25 +2,89 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import tarfile
 import zlib
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import file_inside, file_stamp
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _LONGEST_SIDE_RATIO = 16
 
 
-def open_image(path: Path) -> Image.Image:
+class Member(NamedTuple):
+    """A picture inside an uncompressed tar file, as WebDataset keeps them. offset, size: of its bytes there."""
+
+    tar: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.tar}!{self.name}"
+
+
+Source = Path | Member
+
+
+def locate(folder: Path, name: str) -> Source:
+    """Where the picture `name` of an image table lies: a file below `folder`, or for `shard.tar!member` a part of one.
+
+    Raises `UserError` for a name that leaves the folder, a broken tar file, or a member that it does not hold.
+    """
+    file, bang, member = name.partition("!")
+    path = file_inside(folder, file)
+    if not bang:
+        return path
+    members = _members(path, file_stamp(path))
+    if member not in members:
+        raise UserError(f"{path} holds no {member!r}: run `dvc repro`, or correct the record that names it")
+    return Member(path, member, *members[member])
+
+
+@lru_cache(maxsize=1024)
+def _members(tar: Path, stamp: tuple[str, int]) -> dict[str, tuple[int, int]]:
+    """Offset and size of every file in a tar file. stamp: so that an exchanged file is read anew."""
+    try:
+        with tarfile.open(tar, "r:") as file:
+            return {member.name: (member.offset_data, member.size) for member in file if member.isreg()}
+    except FileNotFoundError:
+        raise UserError(f"{tar} is missing: run `dvc repro`") from None
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{tar} is no readable tar file ({error}): restore it with `dvc checkout --force`") from None
+
+
+def write_pictures(tar: Path, pictures: dict[str, Image.Image], texts: dict[str, str]) -> None:
+    """A WebDataset shard: `<key>.png` and `<key>.txt` of each picture; the bytes depend on the pictures and texts alone."""
+    with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as file:
+        for key, picture in pictures.items():
+            png = io.BytesIO()
+            picture.save(png, "PNG")
+            for suffix, content in (("png", png.getvalue()), ("txt", texts[key].encode())):
+                about = tarfile.TarInfo(f"{key}.{suffix}")
+                about.size = len(content)
+                file.addfile(about, io.BytesIO(content))
+
+
+def source_stamp(source: Source) -> tuple[str, int]:
+    """Name and size: enough to notice that a picture was exchanged between a kill and the resumed run."""
+    return (str(source), source.size) if isinstance(source, Member) else file_stamp(source)
+
+
+def open_image(path: Source) -> Image.Image:
     """A picture as RGB: EXIF rotation applied, transparency over white, 16-bit grey scaled, extreme strips cut to their middle.
 
     Raises `UserError` naming the file when it is missing, truncated, too large or not a picture.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(_bytes(path) if isinstance(path, Member) else path) as file:
             if Image.MAX_IMAGE_PIXELS and file.width * file.height > Image.MAX_IMAGE_PIXELS:
                 raise ValueError(f"{file.width} x {file.height} pixels, more than {Image.MAX_IMAGE_PIXELS}")
             file.load()
@@ -32,6 +96,12 @@ def open_image(path: Path) -> Image.Image:
             Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable picture ({' '.join(str(error).split())})") from None
     return _cut_strip(_to_rgb(image))
+
+
+def _bytes(member: Member) -> io.BytesIO:
+    with member.tar.open("rb") as file:
+        file.seek(member.offset)
+        return io.BytesIO(file.read(member.size))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,31 +1,25 @@
-"""The nearest-neighbour index of a corpus, and each caption's nearest other captions.
+"""Each caption's nearest other captions.
 
-Cost: N x N x D multiply-adds (60,000 captions of width 128: 0.9 TFLOP), done in blocks by FAISS; what is kept is N x k rows.
+Cost: N x N x D multiply-adds (60,000 captions of width 128: 0.9 TFLOP), done in blocks by FAISS; what is kept is N x k rows. An index
+for search is not kept: an exact one is the features themselves, and is built from them in no time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
-import torch
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file
 from pipeline.core.params import StrictParams
 from pipeline.core.progress import track
 from pipeline.core.resume import Work, resumable
-from pipeline.core.tables import read_table
-from pipeline.features.retrieval import build_index, nearest_others, read_index
-from pipeline.features.stores import SHARD_ROWS, read
-from pipeline.methods.base import Corpus
-
-INDEX_FILE = "captions.faiss"
-NEIGHBOURS = "neighbours.zarr"
+from pipeline.features.retrieval import build_index, nearest_others
+from pipeline.features.stores import SHARD_ROWS, FeatureStore, read
 
 
 @dataclass(frozen=True)
@@ -40,13 +34,12 @@ class IndexParams(StrictParams):
 
 
 def index_corpus(clip_name: str, corpus: str, params: IndexParams) -> None:
-    """Write the index of a corpus in one CLIP space. Raises `UserError` for a corpus of too few captions."""
+    """Write the neighbours of a corpus in one CLIP space. Raises `UserError` for a corpus of too few captions."""
     store = read(paths.text_features(clip_name, corpus))
     rows = len(store.features)
-    with resumable(paths.index(clip_name, corpus), source=store.origin.source_digest, clip=store.origin.clip_digest,
+    with resumable(paths.neighbours(clip_name, corpus), __name__, source=store.origin.source_digest, clip=store.origin.clip_digest,
                    neighbours=params.neighbours) as work:
         index = build_index(store.features)
-        faiss.write_index(index, str(work.output / INDEX_FILE))
         array = _open(work, rows, params.neighbours)
         starts = [start for start in range(0, rows, SHARD_ROWS) if str(start) not in work.done]
         finished = min(len(work.done) * SHARD_ROWS, rows)
@@ -57,26 +50,23 @@ def index_corpus(clip_name: str, corpus: str, params: IndexParams) -> None:
         array.attrs.update({"source_digest": store.origin.source_digest, "clip_digest": store.origin.clip_digest})
 
 
-def load_corpus(clip_name: str, corpus: str, device: torch.device, clip_digest: str | None = None) -> Corpus:
-    """Sentences, features and neighbours of a corpus. Raises `UserError` if they do not belong together or to the CLIP given."""
-    folder = paths.index(clip_name, corpus)
-    store = read(paths.text_features(clip_name, corpus)).require(clip_digest, digest_file(paths.corpus_table(corpus)))
-    texts = read_table(paths.corpus_table(corpus), ["text"])["text"]
-    if not (folder / NEIGHBOURS / "zarr.json").exists():
+def read_neighbours(store: FeatureStore, clip_name: str, corpus: str) -> NDArray[np.int32]:
+    """(N, K) rows of each caption's nearest others. Raises `UserError` if they were not found in this store."""
+    folder = paths.neighbours(clip_name, corpus)
+    if not (folder / "zarr.json").exists():
         raise UserError(f"{folder} is missing: run `dvc repro`")
-    neighbours = zarr.open_array(folder / NEIGHBOURS, mode="r")
+    neighbours = zarr.open_array(folder, mode="r")
     made_from = (neighbours.attrs.get("source_digest"), neighbours.attrs.get("clip_digest"))
     if made_from != (store.origin.source_digest, store.origin.clip_digest):
         raise UserError(f"{folder} was made from another corpus or CLIP than {store.path}: run `dvc repro`")
-    return Corpus(corpus, texts, torch.from_numpy(store.features).to(device), torch.from_numpy(store.norms).to(device),
-                  torch.from_numpy(np.asarray(neighbours[...])).to(device), read_index(folder / INDEX_FILE))
+    return np.asarray(neighbours[...])
 
 
 def _open(work: Work, rows: int, neighbours: int) -> zarr.Array:
     if work.done:
-        return zarr.open_array(work.output / NEIGHBOURS, mode="r+")
+        return zarr.open_array(work.output, mode="r+")
     return zarr.create_array(
-        work.output / NEIGHBOURS, shape=(rows, neighbours), dtype="int32", chunks=(min(SHARD_ROWS, max(rows, 1)), neighbours),
+        work.output, shape=(rows, neighbours), dtype="int32", chunks=(min(SHARD_ROWS, max(rows, 1)), neighbours),
         fill_value=-1, serializer=BytesCodec(), compressors=[ZstdCodec(level=1), Crc32cCodec()], config={"write_empty_chunks": True},
         overwrite=True,
     )

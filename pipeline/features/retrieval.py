@@ -5,7 +5,6 @@ Legend: Q queries, N support rows, D width, K neighbours.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -22,16 +21,6 @@ def build_index(features_ND: NDArray[np.floating[Any]]) -> faiss.Index:
     index = faiss.IndexScalarQuantizer(features_ND.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.add(np.ascontiguousarray(features_ND, dtype=np.float32))
     return index
-
-
-def read_index(path: Path) -> faiss.Index:
-    """Load an index that `index` wrote; raises `UserError` when it is missing or damaged."""
-    if not path.exists():
-        raise UserError(f"{path} is missing: run `dvc repro`")
-    try:
-        return faiss.read_index(str(path))
-    except RuntimeError:
-        raise UserError(f"{path} is damaged: restore it with `dvc checkout --force`") from None
 
 
 def search(index: faiss.Index, queries_QD: NDArray[np.floating[Any]], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

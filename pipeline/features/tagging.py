@@ -18,25 +18,25 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_model, file_inside, file_stamp, write_json
-from pipeline.core.params import StrictParams
+from pipeline.core.files import digest_file, digest_model, write_json
+from pipeline.core.params import StrictParams, section
+from pipeline.core.paths import ImageSet
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.core.tables import read_table
-from pipeline.features.images import open_image
+from pipeline.features.images import locate, open_image, source_stamp
 
 SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("score", pa.float32()), ("box", pa.list_(pa.float32(), 4))])
 
 @dataclass(frozen=True)
 class DetectorParams(StrictParams):
-    """`detector` in params.yaml; SynTIC does not name the threshold, 0.9 is ours.
+    """One entry of `detectors`; SynTIC does not name the threshold, 0.9 is ours.
 
-    model: a folder of `data/foundation` in transformers' layout. threshold: lowest score of an object that is kept.
+    The model is the folder of that name in `data/foundation`, in transformers' layout. threshold: lowest score of an object that is kept.
     limit: at most so many objects a picture, the best first (100 is all that DETR finds). batch: pictures at once, in
     memory and through the model.
     """
 
-    model: str
     threshold: float = 0.9
     limit: int = 100
     batch: int = 64
@@ -101,43 +101,36 @@ class Detector:
         return found
 
 
-def load_detector(params: DetectorParams, device: torch.device) -> Detector:
-    """The detector that params.yaml names."""
-    return Detector(paths.foundation(params.model), params, device)
+def load_detector(name: str, params: dict[str, Any], device: torch.device) -> Detector:
+    """The detector that params.yaml calls `name`."""
+    return Detector(paths.foundation(name), section(DetectorParams, params, f"detectors.{name}"), device)
 
 
-def tag_dataset(dataset: str, detector: Detector) -> None:
-    """Write `data/tags/<dataset>`: `tags.parquet`, a row per object, and `tags.json`. Image tables give the pictures."""
-    table = paths.images_table(dataset)
-    rows = read_table(table, ["image_id", "path"])
-    files = [file_inside(paths.raw(dataset), name) for name in rows["path"]]
-    size = detector.params.batch
-    with resumable(paths.tags(dataset), images=digest_file(table), files=[file_stamp(file) for file in files], detector=detector.digest,
+def tag_images(name: str, detector: Detector, pictures: ImageSet) -> None:
+    """Write the tags of a data set's pictures: `tags.parquet`, a row per object, and `tags.json`."""
+    rows = read_table(pictures.table, ["image_id", "path"])
+    files = [locate(pictures.folder, path) for path in rows["path"]]
+    size, source = detector.params.batch, digest_file(pictures.table)
+    with resumable(pictures.tags(name), __name__, images=source, files=[source_stamp(file) for file in files], detector=detector.digest,
                    params=asdict(detector.params), device=detector.device.type, threads=torch.get_num_threads()) as work:
         starts = [start for start in range(0, len(files), size) if str(start) not in work.done]
         done = min(len(work.done) * size, len(files))
-        for start in track(starts, f"tag {dataset}", len(files), "images", done=done, size=size):
+        for start in track(starts, f"tag {pictures.dataset}", len(files), "images", done=done, size=size):
             part = slice(start, start + size)
             found = detector.detect([open_image(file) for file in files[part]])
-            write_tags(work.folder / f"{start}.parquet", rows["image_id"][part], found)
+            _write_tags(work.folder / f"{start}.parquet", rows["image_id"][part], found)
             work.record(str(start))
-        write_tag_set(work.output, [work.folder / f"{start}.parquet" for start in range(0, len(files), size)], detector, len(files),
-                      digest_file(table))
+        shards = [pq.read_table(work.folder / f"{start}.parquet", schema=SCHEMA) for start in range(0, len(files), size)]
+        whole = pa.concat_tables(shards) if shards else SCHEMA.empty_table()
+        pq.write_table(whole, work.output / "tags.parquet")
+        write_json(work.output / "tags.json", {
+            "images": len(files), "without_object": len(files) - len(whole["id"].unique()), "objects": len(whole),
+            "labels": detector.labels, "detector_digest": detector.digest, "source_digest": source, **asdict(detector.params),
+        })
 
 
-def write_tags(path: Path, ids: Sequence[str], found: Sequence[Sequence[Detection]]) -> None:
+def _write_tags(path: Path, ids: Sequence[str], found: Sequence[Sequence[Detection]]) -> None:
     """A table with a row per object."""
     flat = [(key, detection) for key, detections in zip(ids, found, strict=True) for detection in detections]
     pq.write_table(pa.table({"id": [key for key, _ in flat], "label": [d.label for _, d in flat], "score": [d.score for _, d in flat],
                              "box": [list(d.box) for _, d in flat]}, schema=SCHEMA), path)
-
-
-def write_tag_set(folder: Path, shards: Sequence[Path], detector: Detector, images: int, source_digest: str) -> None:
-    """Put shards together as `tags.parquet`, with a report of what made them. source_digest: of the table that names the pictures."""
-    tables = [pq.read_table(shard, schema=SCHEMA) for shard in shards]
-    whole = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    pq.write_table(whole, folder / "tags.parquet")
-    write_json(folder / "tags.json", {
-        "images": images, "without_object": images - len(whole["id"].unique()), "objects": len(whole), "labels": detector.labels,
-        "detector_digest": detector.digest, "source_digest": source_digest, **asdict(detector.params),
-    })

@@ -123,7 +123,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
     The threshold is the best of `_THRESHOLDS` on validation scenes.
     """
-    detector = Detector(folder, DetectorParams(str(folder), threshold=0.01, limit=100), torch.device("cpu"))
+    detector = Detector(folder, DetectorParams(threshold=0.01, limit=100), torch.device("cpu"))
     chosen = draw_pool("val", _SEED, _SCENES)
     found = detector.detect([Image.fromarray(image) for image in chosen.images])
     threshold = max(_THRESHOLDS, key=lambda value: tag_scores(found, chosen.things, value)["F1"])

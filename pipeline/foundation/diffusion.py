@@ -171,8 +171,8 @@ def measure(folder: Path) -> dict[str, Any]:
     scenes, named or not. Guidance is the best of `_GUIDANCE` on validation captions. Writes sample pictures beside the weights.
     """
     device = torch.device("cpu")
-    detector = Detector(paths.foundation("detector"), DetectorParams("detector", threshold=_threshold()), device)
-    params = SynthesisParams(corpora=(), clips=("micro",), generator=folder.name, steps=_STEPS)
+    detector = Detector(paths.foundation("detector"), DetectorParams(threshold=_threshold()), device)
+    params = SynthesisParams(corpora=(), clips=(), detectors=(), generator=folder.name, steps=_STEPS)
     chosen = draw_pool("val", _SEED, _SCENES // 2)
     trial = {guidance: _recall(_drawn(folder, replace(params, guidance=guidance), chosen), chosen, detector).mean()
              for guidance in _GUIDANCE}

@@ -1,23 +1,30 @@
-"""What every method shares: what it may see, what it hands to the decoder, and the protocol between them.
+"""The protocol that every method follows: what it reads, what it hands to the decoder, how it is trained and how it captions.
 
-Legend: B batch, L prefix length, D CLIP width, N corpus captions, K neighbours, M pairs, C classes of the detector, O objects.
+Legend: B batch, L condition length, P prefix length, D CLIP width, W width of the language model's embeddings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.core.params import StrictParams
+from pipeline.features.data import Corpus, Seen
 
 if TYPE_CHECKING:
-    from faiss import Index
+    from pipeline.decoders import Decoder, Decoding
+    from pipeline.training import Task
 
 Supervision = Literal["text", "synthetic", "few-pairs", "paired"]
+Need = Literal["text", "neighbours", "pairs", "images", "tags"]
+"""text: sentences and their CLIP features. neighbours: each caption's nearest others. pairs: pictures of captions.
+images: features of whole pictures. tags: objects that a detector found in pictures."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +35,6 @@ class MethodParams(StrictParams):
 @dataclass(frozen=True)
 class NoParams(MethodParams):
     """A method without parameters of its own."""
-
-
-@dataclass(frozen=True)
-class ObjectTags:
-    """prompt: a class name's place in a sentence is `{}`. limit: most objects a picture."""
-
-    prompt: str
-    limit: int
 
 
 @dataclass(frozen=True)
@@ -52,109 +51,93 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Objects:
-    """Detected objects as text. labels: (C, D) unit text features of the detector's classes. ids: (B, O) of them, -1 where none is."""
+class Phase:
+    """One stretch of training.
 
-    labels: Tensor
-    ids: Tensor
-
-    def __getitem__(self, rows: Any) -> Objects:
-        return Objects(self.labels, self.ids[rows])
-
-    def to(self, device: torch.device) -> Objects:
-        """The same on a device."""
-        return Objects(self.labels.to(device), self.ids.to(device))
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Synthetic pictures of some captions. pair_of: (N,) row of each caption's picture, -1 where it has none.
-
-    features: (M, D) unit pseudo-features, float16. objects: what was detected in the pictures, (M, O); None where no method asks.
-    """
-
-    pair_of: Tensor
-    features: Tensor
-    objects: Objects | None = None
-
-
-@dataclass(frozen=True)
-class Images:
-    """What captioning knows of pictures. features: (B, D) unit rows. objects: what was detected, where a method asks."""
-
-    features: Tensor
-    objects: Objects | None = None
-
-    def __getitem__(self, rows: Any) -> Images:
-        return Images(self.features[rows], self.objects[rows] if self.objects else None)
-
-    def to(self, device: torch.device) -> Images:
-        """The same on a device, features in float32."""
-        return Images(self.features.to(device, torch.float32), self.objects.to(device) if self.objects else None)
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Sentences and their CLIP text features: all that a text-only method may see, in training and as support at inference.
-
-    name: of the corpus in params.yaml. features: (N, D) unit rows, float16. norms: (N,) lengths before normalisation. neighbours: (N, K)
-    rows of the nearest other captions, best first. index: nearest-neighbour search over `features`. pairs: for methods trained on them.
+    rows: (M,) what batches are drawn from. lengths: (M,) of their targets; rows of like length go into one batch.
+    loss: of a batch of rows, all randomness from the generator. score: how good the decoder is now, lower is better; chooses the snapshot.
     """
 
     name: str
-    texts: Sequence[str]
-    features: Tensor
-    norms: Tensor
-    neighbours: Tensor
-    index: Index
-    pairs: Pairs | None = None
+    rows: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    loss: Callable[[NDArray[np.int64], torch.Generator], Tensor]
+    score: Callable[[], float]
+
+
+class VectorMapper(nn.Module):
+    """Each condition vector (D) becomes one prefix embedding (W): `linear` (DeCap), or `mlp` with one hidden layer of 2 W, ReLU."""
+
+    def __init__(self, clip_width: int, lm_width: int, shape: str) -> None:
+        super().__init__()
+        self.layers = nn.Linear(clip_width, lm_width) if shape == "linear" else nn.Sequential(
+            nn.Linear(clip_width, 2 * lm_width), nn.ReLU(), nn.Linear(2 * lm_width, lm_width)
+        )
+
+    def forward(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Prefix (B, L, W) and its mask (B, L)."""
+        return self.layers(condition.vectors), condition.mask
 
 
 class Method:
     """How one paper bridges what it may train on and what it gets at inference.
 
-    A method made of conditions implements `training_condition` and `inference_condition`; a training-free one implements `caption`.
+    A method made of conditions implements `training_condition` and `inference_condition`; one without a decoder implements `caption`.
     """
 
     paper: ClassVar[str]
     supervision: ClassVar[Supervision]
     TrainParams: ClassVar[type[MethodParams]] = NoParams
     CaptionParams: ClassVar[type[MethodParams]] = NoParams
-    trains: ClassVar[bool] = True
-    uses_support: ClassVar[bool] = True  # whether captioning looks at a support set, so that another one makes a difference
-    uses_pairs: ClassVar[bool] = False  # whether training needs synthetic pictures of the captions
+    trains: ClassVar[bool] = True  # whether there is anything to train
+    has_decoder: ClassVar[bool] = True  # whether captions come from a language model
 
     def __init__(self, train: Any, caption: Any) -> None:
         self.train = train
         self.caption_params = caption
 
     @property
+    def learns_from(self) -> frozenset[Need]:
+        """What training reads."""
+        return frozenset({"text"})
+
+    @property
+    def looks_at(self) -> frozenset[Need]:
+        """What captioning reads, of pictures and of the support set."""
+        return frozenset({"images"})
+
+    @property
     def prefix_length(self) -> int:
-        """L: how many vectors a condition has."""
+        """P: how many embeddings stand before a caption."""
         return 1
 
     @property
-    def objects(self) -> ObjectTags | None:
-        """How detected objects are told to the method; None if it takes none."""
+    def tags(self) -> tuple[str, int] | None:
+        """The detector whose objects the method is told of, and how many a picture at most; None if it takes none."""
         return None
 
-    def front(self, clip_width: int) -> nn.Module | None:
-        """A trainable part before the decoder's mapper, from `Condition` to `Condition`; None for most methods."""
-        return None
+    @property
+    def refinement(self) -> tuple[bool, bool]:
+        """Whether the features of drawn pictures are read optimised (SynTIC, Eq. 2), and projected (Eq. 3)."""
+        return False, False
+
+    def mapper(self, clip_width: int, lm_width: int, shape: str) -> nn.Module:
+        """From a `Condition` to prefix embeddings (B, P, W) and their mask (B, P). shape: the decoder's `mapper` parameter."""
+        return VectorMapper(clip_width, lm_width, shape)
+
+    def phases(self, task: Task) -> list[Phase]:
+        """How it is trained: by default one phase of cross-entropy on captions under `training_condition`."""
+        return [task.cross_entropy()]
 
     def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
         """What stands for the images of the captions at `rows` (B,). All randomness comes from `generator`."""
         raise NotImplementedError(f"{type(self).__name__} is not trained")
 
-    def inference_condition(self, images: Images, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
         """What the decoder gets for pictures."""
         raise NotImplementedError(f"{type(self).__name__} captions without a decoder")
 
-    def caption(self, images: Images, support: Corpus) -> list[str]:
-        """One caption per image, for methods without a decoder."""
-        raise NotImplementedError(f"{type(self).__name__} needs a decoder")
-
-    @property
-    def decodes(self) -> bool:
-        """Whether conditions go through a decoder; a method that implements `caption` has none."""
-        return type(self).caption is Method.caption
+    def caption(self, seen: Seen, support: Corpus, decoder: Decoder | None, decoding: Decoding) -> list[str]:
+        """One caption per picture."""
+        assert decoder is not None
+        return decoder.generate(self.inference_condition(seen, support), decoding)

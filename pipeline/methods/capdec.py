@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams
+from pipeline.features.data import Corpus, Seen
+from pipeline.methods.base import Condition, Method, MethodParams
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,6 @@ class CapDec(Method):
     paper = "CapDec: Text-Only Training for Image Captioning using Noise-Injected CLIP (Nukrai et al., EMNLP 2022)"
     supervision = "text"
     TrainParams = CapDecParams
-    uses_support = False
 
     def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
         """n(t + noise): (B, 1, D), unit rows. Paper: Eq. 1."""
@@ -37,6 +37,6 @@ class CapDec(Method):
         noise_BD = torch.randn(text_BD.shape, generator=generator) * self.train.noise_variance**0.5
         return Condition.full(normalize(text_BD + noise_BD.to(text_BD.device), dim=-1)[:, None])
 
-    def inference_condition(self, images: Images, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
         """The image feature, without noise: (B, 1, D)."""
-        return Condition.full(images.features[:, None])
+        return Condition.full(seen.features[:, None])

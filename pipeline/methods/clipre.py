@@ -6,16 +6,27 @@ captions over and over; a correct one scores about four times as much.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import search
-from pipeline.methods.base import Corpus, Images, Method
+from pipeline.methods.base import Method, Need
+
+if TYPE_CHECKING:
+    from pipeline.decoders import Decoder, Decoding
 
 
 class ClipRe(Method):
     paper = "CLIPRe: CLIP retrieval, baseline of MAGIC (Su et al., 2022); exact, without the published index bug"
     supervision = "text"
     trains = False
+    has_decoder = False
 
-    def caption(self, images: Images, support: Corpus) -> list[str]:
+    @property
+    def looks_at(self) -> frozenset[Need]:
+        return frozenset({"images", "text"})
+
+    def caption(self, seen: Seen, support: Corpus, decoder: Decoder | None, decoding: Decoding) -> list[str]:
         """argmax over the corpus of cos(image, caption)."""
-        _, rows = search(support.index, images.features.cpu().numpy(), 1)
+        _, rows = search(support.index, seen.features.cpu().numpy(), 1)
         return [support.texts[row] for row in rows[:, 0].tolist()]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import project
-from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams
+from pipeline.methods.base import Condition, Method, MethodParams, Need
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,14 @@ class DeCap(Method):
     supervision = "text"
     CaptionParams = DeCapCaptionParams
 
+    @property
+    def looks_at(self) -> frozenset[Need]:
+        return frozenset({"images", "text"})
+
     def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
         """The caption's own text feature, without noise: (B, 1, D), unit rows. Paper: section 3.2."""
         return Condition.full(corpus.features[rows].float()[:, None])
 
-    def inference_condition(self, images: Images, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
         """The image as a mixture of corpus captions, normalised again: (B, 1, D). Paper: Eq. 3-4."""
-        return Condition.full(normalize(project(images.features, support.features, self.caption_params.temperature), dim=-1)[:, None])
+        return Condition.full(normalize(project(seen.features, support.features, self.caption_params.temperature), dim=-1)[:, None])

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import UserError
+from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import search
-from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams
+from pipeline.methods.base import Condition, Method, MethodParams, Need
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ class Knight(Method):
     TrainParams = KnightParams
 
     @property
+    def learns_from(self) -> frozenset[Need]:
+        return frozenset({"text", "neighbours"})
+
+    @property
+    def looks_at(self) -> frozenset[Need]:
+        return frozenset({"images", "text"})
+
+    @property
     def prefix_length(self) -> int:
         return max(self.train.k, 1)
 
@@ -52,12 +61,12 @@ class Knight(Method):
         noise_BKD = torch.randn(vectors_BKD.shape, generator=generator) * self.train.noise_std
         return Condition.full(vectors_BKD + noise_BKD.to(vectors_BKD.device))
 
-    def inference_condition(self, images: Images, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
         """Features of the k captions nearest to the image, most similar first: (B, k, D). Paper: section 3.2, Eq. 6."""
         if self.train.k == 0:
-            return Condition.full(images.features[:, None])
-        _, near_BK = search(support.index, images.features.cpu().numpy(), self.train.k)
-        return Condition.full(self._features(support, torch.from_numpy(near_BK).to(images.features.device)))
+            return Condition.full(seen.features[:, None])
+        _, near_BK = search(support.index, seen.features.cpu().numpy(), self.train.k)
+        return Condition.full(self._features(support, torch.from_numpy(near_BK).to(seen.features.device)))
 
     def _features(self, corpus: Corpus, rows_BK: Tensor) -> Tensor:
         unit_BKD = corpus.features[rows_BK].float()

@@ -1,19 +1,19 @@
 """The floor: a decoder trained on text features, given the image feature as it is. What remains is the modality gap.
 
-Not a paper's system; it is the ablation "without projection" of DeCap (Li et al., ICLR 2023), and reads DeCap's trained decoder.
+Not a paper's system; it is the ablation "without projection" of DeCap (Li et al., ICLR 2023), and starts from DeCap's trained decoder.
 """
 
 from __future__ import annotations
 
-from pipeline.methods.base import Condition, Corpus, Images, Method
+from pipeline.features.data import Corpus, Seen
+from pipeline.methods.base import Condition, Method
 
 
 class Raw(Method):
     paper = "the floor: DeCap's decoder without its projection (Li et al., ICLR 2023, ablation)"
     supervision = "text"
     trains = False
-    uses_support = False
 
-    def inference_condition(self, images: Images, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
         """The image feature itself: (B, 1, D)."""
-        return Condition.full(images.features[:, None])
+        return Condition.full(seen.features[:, None])

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pipeline.core.errors import UserError
+from pipeline.features.data import Corpus, Objects, Seen
 from pipeline.features.retrieval import project
-from pipeline.methods.base import Condition, Corpus, Images, Method, MethodParams, Objects, ObjectTags
+from pipeline.methods.base import Condition, Method, MethodParams, Need
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,20 @@ class SynTICParams(MethodParams):
     """The switches of the paper's Table 4, and what it leaves open.
 
     optimize: pseudo-features after contrastive optimisation (Eq. 2). project: as mixtures of the corpus's captions (Eq. 3).
-    objects: detected objects through attention (Eq. 4-5). prompt: the sentence of an object's name. limit: most objects a picture
-    (ours: 10). heads: of the attention (ours: 4).
+    objects: detected objects through attention (Eq. 4-5). detector: the entry of `detectors` that finds them. limit: most
+    objects a picture (ours: 10). heads: of the attention (ours: 4).
     """
 
     optimize: bool = True
     project: bool = True
     objects: bool = True
-    prompt: str = "a photo of a {}"
+    detector: str = "detector"
     limit: int = 10
     heads: int = 4
 
     def __post_init__(self) -> None:
         if min(self.limit, self.heads) < 1:
             raise ValueError("limit and heads must be 1 or more")
-        if (self.prompt.count("{}"), self.prompt.count("{"), self.prompt.count("}")) != (1, 1, 1):
-            raise ValueError("prompt must hold one {} for the object's name")
 
 
 @dataclass(frozen=True)
@@ -77,36 +76,54 @@ class SynTIC(Method):
     supervision = "synthetic"
     TrainParams = SynTICParams
     CaptionParams = SynTICCaptionParams
-    uses_pairs = True
+
+    @property
+    def learns_from(self) -> frozenset[Need]:
+        return frozenset({"pairs", "tags"} if self.train.objects else {"pairs"})
+
+    @property
+    def looks_at(self) -> frozenset[Need]:
+        needs: set[Need] = {"images"}
+        needs |= {"tags"} if self.train.objects else set()
+        needs |= {"text"} if self.train.project else set()
+        return frozenset(needs)
 
     @property
     def prefix_length(self) -> int:
         return 2 if self.train.objects else 1
 
     @property
-    def objects(self) -> ObjectTags | None:
-        return ObjectTags(self.train.prompt, self.train.limit) if self.train.objects else None
+    def tags(self) -> tuple[str, int] | None:
+        return (self.train.detector, self.train.limit) if self.train.objects else None
 
-    def front(self, clip_width: int) -> nn.Module | None:
-        return ObjectAttention(clip_width, self.train.heads) if self.train.objects else None
+    @property
+    def refinement(self) -> tuple[bool, bool]:
+        return self.train.optimize, self.train.project
+
+    def mapper(self, clip_width: int, lm_width: int, shape: str) -> nn.Module:
+        """The shared mapper, behind the attention over objects."""
+        if not self.train.objects:
+            return super().mapper(clip_width, lm_width, shape)
+        return nn.Sequential(ObjectAttention(clip_width, self.train.heads), super().mapper(clip_width, lm_width, shape))
 
     def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
         """The refined pseudo-feature of each caption's synthetic picture, then its objects: (B, 1 + O, D). Paper: Eq. 2-4, 6."""
         if corpus.pairs is None:
             raise UserError(f"SynTIC is trained on synthetic pairs, and {corpus.name} has none: add it to synthesis.corpora")
-        pair_B = corpus.pairs.pair_of[rows]
-        return self._condition(corpus.pairs.features[pair_B].float(), corpus.pairs.objects[pair_B] if corpus.pairs.objects else None)
+        pair_B = corpus.pairs.picture_of[rows]
+        pictures = corpus.pairs.pictures[pair_B]
+        return self._condition(pictures.features.float(), pictures.objects)
 
-    def inference_condition(self, images: Images, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
         """The real picture's feature, projected onto the support set, then its objects: (B, 1 + O, D)."""
-        features_BD = images.features
+        features_BD = seen.features
         if self.train.project:
             temperature = self.caption_params.temperature.get(support.name)
             if temperature is None:
                 raise UserError(f"params.yaml: SynTIC's caption.temperature has no value for the support {support.name}: "
                                 "add one, such as 0.01")
             features_BD = normalize(project(features_BD, support.features, temperature), dim=-1)
-        return self._condition(features_BD, images.objects)
+        return self._condition(features_BD, seen.objects)
 
     def _condition(self, features_BD: Tensor, objects: Objects | None) -> Condition:
         if not self.train.objects:

@@ -1,6 +1,6 @@
 """CLIPScore and RefCLIPScore (Hessel et al., EMNLP 2021, arXiv:2104.08718) and RefCompare, on features that are computed already.
 
-All features are float32 with unit rows from one CLIP model; every text, reference captions too, behind the same prompt (`PROMPT`
+All features are float32 with unit rows from one CLIP model; every text, reference captions too, behind the same prompt ("A photo
 in the paper).
 Legend: N images, R references (padded), D CLIP width. References are (N, R, D) with a mask (N, R), True where there is one.
 RefCLIPScore follows the authors' released code: the harmonic mean takes CLIPScore with its weight of 2.5, the reference side
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-PROMPT = "A photo depicts "
 WEIGHT = 2.5
 
 

@@ -14,13 +14,14 @@ import numpy as np
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import read_json
-from pipeline.core.params import check
+from pipeline.core.params import section
 from pipeline.core.tables import read_captions, read_table
 from pipeline.methods import find_method
 from pipeline.metrics import bootstrap
+from pipeline.metrics.judge import EvaluationParams
 from pipeline.report.sweeps import Sweeps, read_sweeps
 from pipeline.report.synthetic import Synthetic, gather_synthetic
-from pipeline.systems import EvaluationParams, Setting, System, find_system, settings_of
+from pipeline.systems import Setting, System, find_system, make_method, settings_of
 
 METRICS = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "CLIPScore", "RefCLIPScore", "RefCompare")
 _CONTROL = ("CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CIDEr_above_shuffled_low", "CIDEr_above_shuffled_high")
@@ -32,7 +33,7 @@ _PROTOCOL = {"tokenizer": "Tokenizer", "judge": "Judge", "judge_dtype": "Judge's
 class RunSystem:
     """A system, its method's paper and supervision, and how its training went.
 
-    model: content of its system.json, empty for a system that reads another artefact. evaluations: step, train_loss, heldout_loss.
+    model: content of its system.json, empty for a system that is not trained itself. evaluations: step, train_loss, heldout_loss.
     """
 
     name: str
@@ -115,11 +116,10 @@ class Report:
 
 def gather(params: dict[str, Any]) -> Report:
     """Read every artefact that the report shows."""
-    evaluation = check(EvaluationParams, params.get("evaluation"), "evaluation")
-    names = [name for group in (params.get("systems") or {}).values() for name in (group or {})]
-    systems = tuple(_run_system(name, find_system(name, params)) for name in names)
-    settings = tuple(_setting(name, check(Setting, value, f"settings.{name}"), systems, params)
-                     for name, value in (params.get("settings") or {}).items())
+    evaluation = section(EvaluationParams, params, "evaluation")
+    systems = tuple(_run_system(name, find_system(name, params)) for name in params.get("systems") or {})
+    settings = tuple(_setting(suite, name, section(Setting, params, f"settings.{suite}.{name}"), systems, params)
+                     for suite, entries in (params.get("settings") or {}).items() for name in entries or {})
     datasets = sorted({run.system.corpus for run in systems}
                       | {dataset for s in settings for dataset in (s.setting.test, s.setting.support)})
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
@@ -129,29 +129,28 @@ def gather(params: dict[str, Any]) -> Report:
 
 def _run_system(name: str, system: System) -> RunSystem:
     method = find_method(system.method)
-    if system.reads is not None or not method.trains:
-        return RunSystem(name, system, method.paper, method.supervision, {}, ())
-    folder = paths.model(name)
-    log = read_json(folder / "log.json")
-    return RunSystem(name, system, method.paper, method.supervision, read_json(folder / "system.json"), tuple(log["evaluations"]))
+    curve = read_json(paths.curve(name))
+    return RunSystem(name, system, method.paper, method.supervision, read_json(paths.model(name) / "system.json") if curve else {},
+                     tuple(curve))
 
 
-def _setting(name: str, setting: Setting, systems: tuple[RunSystem, ...], params: dict[str, Any]) -> SettingResults:
-    applies = [run for run in systems if name in settings_of(run.system, params)]
+def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, ...], params: dict[str, Any]) -> SettingResults:
+    tested = [run for run in systems if run.system.suite == suite]
+    applies = [run for run in tested if name in settings_of(run.system, make_method(run.name, run.system), params)]
     results = sorted((_result(run, name) for run in applies), key=lambda result: (result.scores["CIDEr"], result.system.name))
     references: dict[str, list[str]] = {}
     table = read_table(paths.references_table(setting.test), ["image_id", "text", "split"])
     for image_id, text, split in zip(table["image_id"], table["text"], table["split"], strict=True):
         if split == setting.split:
             references.setdefault(image_id, []).append(text)
-    images = read_table(paths.images_table(setting.test), ["image_id", "path", "split"])
+    images = read_table(paths.ImageSet(setting.test).table, ["image_id", "path", "split"])
     files = {image_id: path for image_id, path, split in zip(images["image_id"], images["path"], images["split"], strict=True)
              if split == setting.split}
     for result in results:
         if not result.cider.keys() == result.captions.keys() == references.keys() == files.keys():
             raise UserError(f"{paths.scores(result.system.name) / name}.parquet, its captions and {paths.corpus(setting.test)} "
                             "hold different images: run `dvc repro`")
-    absent = tuple(run for run in systems if run not in applies)
+    absent = tuple(run for run in tested if run not in applies)
     return SettingResults(name, setting, tuple(results), absent, references, files)
 
 

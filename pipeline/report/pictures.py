@@ -6,13 +6,11 @@ import base64
 import hashlib
 import io
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from pipeline.core import paths
-from pipeline.core.files import file_inside
-from pipeline.features.images import open_image
+from pipeline.features.images import Source, locate, open_image
 from pipeline.report.data import Result, SettingResults
 
 SHOWN = 8
@@ -64,7 +62,7 @@ def extremes(setting: SettingResults, result: Result) -> tuple[list[Picture], li
             [_picture(setting, image_id, (result,)) for image_id in worst])
 
 
-def embed(file: Path) -> Embedded:
+def embed(file: Source) -> Embedded:
     """An image file for the page, a large one as its thumbnail; `UserError` for a missing or broken one."""
     image = open_image(file)
     tiny = max(image.size) <= _TINY
@@ -73,7 +71,7 @@ def embed(file: Path) -> Embedded:
 
 
 def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
-    image = embed(file_inside(paths.raw(setting.setting.test), setting.files[image_id]))
+    image = embed(locate(paths.ImageSet(setting.setting.test).folder, setting.files[image_id]))
     captions = tuple(Caption(r.system.name, r.captions[image_id], r.cider[image_id]) for r in results)
     return Picture(**asdict(image), image_id=image_id, references=tuple(setting.references[image_id]), captions=captions)
 

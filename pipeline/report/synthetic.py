@@ -18,11 +18,13 @@ from scipy.linalg import LinAlgWarning, sqrtm
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, file_inside, read_json
-from pipeline.core.params import check, pick
+from pipeline.core.params import check, pick, section
+from pipeline.core.paths import ImageSet
 from pipeline.core.tables import read_table
+from pipeline.features.images import Source, locate
 from pipeline.features.retrieval import project
 from pipeline.features.stores import FeatureStore, read, unit
-from pipeline.synthetic.pairs import pair_features
+from pipeline.synthetic.pairs import drawn_captions, pseudo_features
 from pipeline.synthetic.refinement import ProjectionParams
 
 KINDS = {"as drawn": (False, False), "optimised": (True, False), "projected": (False, True), "optimised and projected": (True, True)}
@@ -35,10 +37,20 @@ _TIE = 1e-5  # float32 products of equal rows differ by less
 
 
 @dataclass(frozen=True)
+class SynthesisChoice:
+    """What the report reads of `synthesis` in params.yaml; how pictures are drawn is none of its business."""
+
+    corpora: tuple[str, ...]
+    clips: tuple[str, ...]
+    detectors: tuple[str, ...]
+    generator: str
+
+
+@dataclass(frozen=True)
 class Drawn:
     """A drawn picture. tags: distinct labels and their best scores, the surest first. cosines: with the own caption, by CLIP."""
 
-    file: Path
+    file: Source
     caption_id: str
     caption: str
     tags: tuple[tuple[str, float], ...]
@@ -85,11 +97,11 @@ class Refinement:
 
 @dataclass(frozen=True)
 class SyntheticCorpus:
-    """The pairs of one corpus. counts: its report.json. tags: its tags.json."""
+    """The pairs of one corpus. counts: its report.json. tags: the tags.json of each detector."""
 
     name: str
     counts: dict[str, Any]
-    tags: dict[str, Any]
+    tags: tuple[tuple[str, dict[str, Any]], ...]
     pictures: tuple[Drawn, ...]
     refinements: tuple[Refinement, ...]
 
@@ -104,15 +116,11 @@ class Synthetic:
 
 def gather_synthetic(params: dict[str, Any]) -> Synthetic | None:
     """Read what `synthesis` made; None, and nothing is read, when it names no corpora."""
-    synthesis = params.get("synthesis") or {}
-    corpora = check(tuple[str, ...], synthesis.get("corpora") or (), "synthesis.corpora")
-    if not corpora:
+    if not (params.get("synthesis") or {}).get("corpora"):
         return None
-    clips = check(tuple[str, ...], pick(params, "synthesis.clips"), "synthesis.clips")
-    projection = check(ProjectionParams, params.get("projection"), "projection")
-    keeps_sample = synthesis.get("sample") != 0
-    return Synthetic(tuple(_corpus(name, clips, projection, keeps_sample) for name in corpora),
-                     _generator(check(str, pick(params, "synthesis.generator"), "synthesis.generator")))
+    synthesis = check(SynthesisChoice, {key: pick(params, f"synthesis.{key}") for key in SynthesisChoice.__dataclass_fields__}, "synthesis")
+    projection = section(ProjectionParams, params, "projection")
+    return Synthetic(tuple(_corpus(name, synthesis, projection) for name in synthesis.corpora), _generator(synthesis.generator))
 
 
 def refinement_figures(clip: str, corpus: str, temperature: float) -> list[dict[str, Any]]:
@@ -127,8 +135,8 @@ def refinement_figures(clip: str, corpus: str, temperature: float) -> list[dict[
       and the (R, D) unit rows of real images, which are projected too where the kind is (SynTIC, Eq. 3). None unless both have two rows.
     Raises `UserError` for artefacts that are missing or do not belong together.
     """
-    texts, table = _texts(clip, corpus), _pair_table(corpus)
-    captions_MD = texts.features[table["row"]]
+    texts = _texts(clip, corpus)
+    captions_MD = texts.features[drawn_captions(corpus)]
     measured = _spaced(len(captions_MD))
     real_RD = _real_features(clip, corpus, texts.origin.clip_digest)
     references = {False: real_RD, True: None if real_RD is None else _projected(real_RD, texts.features, temperature)}
@@ -183,34 +191,31 @@ def _distances(pseudo_QD: NDArray[np.float32], real_RD: NDArray[np.float32] | No
             "frechet_distance": frechet_distance(pseudo_QD, real_RD)}
 
 
-def _corpus(name: str, clips: tuple[str, ...], projection: ProjectionParams, keeps_sample: bool) -> SyntheticCorpus:
-    folder = paths.synthetic(name)
-    counts = _record(folder / "report.json", ("asked", "drawn", "drawn_again", "blanked_for_good", "captions_in_corpus"))
-    tags = _record(folder / "tags.json", ("images", "without_object", "objects", "threshold"))
-    pictures = _pictures(name, clips, keeps_sample)
-    return SyntheticCorpus(name, counts, tags, pictures, tuple(_refinement(clip, name, projection.of(name)) for clip in clips))
+def _corpus(name: str, synthesis: SynthesisChoice, projection: ProjectionParams) -> SyntheticCorpus:
+    drawn = ImageSet(name, drawn=True)
+    counts = _record(drawn.folder / "report.json", ("asked", "drawn", "drawn_again", "blanked_for_good", "captions_in_corpus"))
+    tags = tuple((detector, _record(drawn.tags(detector) / "tags.json", ("images", "without_object", "objects", "threshold")))
+                 for detector in synthesis.detectors)
+    return SyntheticCorpus(name, counts, tags, _pictures(name, synthesis),
+                           tuple(_refinement(clip, name, projection.of(name)) for clip in synthesis.clips))
 
 
-def _pictures(corpus: str, clips: tuple[str, ...], keeps_sample: bool) -> tuple[Drawn, ...]:
-    """The first pictures of the sample; its files are named by the row of the table of pairs."""
-    folder, table = paths.synthetic(corpus) / "sample", _pair_table(corpus)
-    if keeps_sample and not folder.is_dir():
-        raise UserError(f"{folder} is missing: run `dvc repro`")
-    files = [(row, folder / f"{row:04d}.png") for row in range(min(SHOWN, len(table["row"])))]
-    found = [(row, file) for row, file in files if file.exists()]
-    rows = [row for row, _ in found]
-    cosines = {clip: _cosines(clip, corpus, rows) for clip in clips}
-    tags = _tags(paths.synthetic(corpus) / "tags.parquet", {table["caption_id"][row] for row in rows})
-    return tuple(Drawn(file, table["caption_id"][row], table["text"][row], tags[table["caption_id"][row]],
-                       tuple((clip, cosines[clip][number]) for clip in clips)) for number, (row, file) in enumerate(found))
+def _pictures(corpus: str, synthesis: SynthesisChoice) -> tuple[Drawn, ...]:
+    """The first pictures of the table."""
+    pictures, rows = ImageSet(corpus, drawn=True), drawn_captions(corpus)[:SHOWN]
+    table = read_table(pictures.table, ["image_id", "path", "text"])
+    cosines = {clip: _cosines(clip, corpus, rows) for clip in synthesis.clips}
+    ids = table["image_id"][:SHOWN]
+    tags = _tags(pictures.tags(synthesis.detectors[0]) / "tags.parquet", set(ids)) if synthesis.detectors else {}
+    return tuple(Drawn(locate(pictures.folder, table["path"][number]), key, table["text"][number], tags.get(key, ()),
+                       tuple((clip, cosines[clip][number]) for clip in synthesis.clips)) for number, key in enumerate(ids))
 
 
 def _cosines(clip: str, corpus: str, rows: list[int]) -> list[float]:
-    """Cosines of these pairs' pictures and captions."""
-    texts, table = _texts(clip, corpus), _pair_table(corpus)
-    pictures = unit(_pseudo_features(clip, corpus, False, False, texts.origin.clip_digest).features[rows])
-    captions = unit(texts.features[[table["row"][row] for row in rows]])
-    return [float(value) for value in (pictures * captions).sum(1)]
+    """Cosines of the first drawn pictures and their captions, at these rows of the corpus."""
+    texts = _texts(clip, corpus)
+    pictures = unit(_pseudo_features(clip, corpus, False, False, texts.origin.clip_digest).features[: len(rows)])
+    return [float(value) for value in (pictures * unit(texts.features[rows])).sum(1)]
 
 
 def _tags(file: Path, ids: set[str]) -> dict[str, tuple[tuple[str, float], ...]]:
@@ -261,28 +266,18 @@ def _recalls(file: Path) -> tuple[StyleRecall, ...]:
                  for style, values in styles.items())
 
 
-def _pair_table(corpus: str) -> dict[str, list[Any]]:
-    """row, caption_id and text of the pairs, once it is sure that the rows are those of the corpus as it is."""
-    file = paths.synthetic(corpus) / "pairs.parquet"
-    table = read_table(file, ["row", "caption_id", "text"])
-    ids = read_table(paths.corpus_table(corpus), ["caption_id"])["caption_id"]
-    if any(row >= len(ids) or ids[row] != key for row, key in zip(table["row"], table["caption_id"], strict=True)):
-        raise UserError(f"{file} was made from another corpus than {paths.corpus_table(corpus)}: run `dvc repro`")
-    return table
-
-
 def _texts(clip: str, corpus: str) -> FeatureStore:
     return read(paths.text_features(clip, corpus)).require(source_digest=digest_file(paths.corpus_table(corpus)))
 
 
 def _pseudo_features(clip: str, corpus: str, refined: bool, projected: bool, clip_digest: str) -> FeatureStore:
-    source = digest_file(paths.synthetic(corpus) / "pairs.parquet")
-    return read(pair_features(clip, corpus, refined, projected)).require(clip_digest, source)
+    source = digest_file(ImageSet(corpus, drawn=True).table)
+    return read(pseudo_features(clip, corpus, refined, projected)).require(clip_digest, source)
 
 
 def _real_features(clip: str, corpus: str, clip_digest: str) -> NDArray[np.float32] | None:
     """Unit rows of the data set's unlabelled images; None where there are none or this CLIP has not seen them."""
-    path, table = paths.image_features(clip, corpus), paths.images_table(corpus)
+    path, table = ImageSet(corpus).features(clip), ImageSet(corpus).table
     if not path.exists():
         return None
     rows = [row for row, split in enumerate(read_table(table, ["split"])["split"]) if split == "unlabelled"]

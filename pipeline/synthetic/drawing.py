@@ -1,7 +1,7 @@
-"""Synthetic pairs: a diffusion model draws what captions say; CLIP features and object tags are taken from memory.
+"""Synthetic pictures: a diffusion model draws what captions say.
 
-Cost: `steps` passes of the UNet, twice with guidance, for every caption: the dearest stage of all. What is kept of a picture is one
-feature row per CLIP and its tags, some hundred bytes; a few pictures are kept for people to look at.
+Cost: `steps` passes of the UNet, twice with guidance, for every caption: the dearest stage of all. What it draws is an image data set
+like any other, which other stages embed and tag, so that another CLIP, detector or threshold draws nothing again.
 """
 
 from __future__ import annotations
@@ -21,21 +21,19 @@ from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_model, digest_of, finished_folder, write_json
+from pipeline.core.files import digest_file, digest_model, digest_of, write_json
 from pipeline.core.params import StrictParams
+from pipeline.core.paths import ImageSet
 from pipeline.core.progress import track
 from pipeline.core.resume import Work, resumable
 from pipeline.core.tables import read_table
-from pipeline.features.encoders import Clip
-from pipeline.features.stores import Origin, write_store
-from pipeline.features.tagging import Detector, write_tag_set, write_tags
-from pipeline.synthetic.pairs import choose_rows
+from pipeline.corpus.choosing import choose_rows
+from pipeline.features.images import write_pictures
 
 _SHARD = 256
 _PARTS = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}
@@ -45,16 +43,17 @@ _PARTS = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CL
 class SynthesisParams(StrictParams):
     """`synthesis` in params.yaml.
 
-    corpora: whose captions are drawn. clips: whose features are taken. generator: a folder of `data/foundation` in diffusers' layout.
+    corpora: whose captions are drawn. clips, detectors: whose features and tags of the pictures are taken.
+    generator: a folder of `data/foundation` in diffusers' layout.
     captions: how many captions of the corpus are drawn (SynTIC: all; null says all). seed: of the pictures. steps: of the sampler
     (SynTIC: 20). guidance: scale of classifier-free guidance (7.5 is Stable Diffusion's). size: pixels, null for the model's own
     (SynTIC: 512). batch: pictures drawn at once. attempts: how often a picture that the safety checker blanks is drawn, each time with
     another seed.
-    sample: pictures kept for people to look at; all others are gone, so that asking for more draws them all again.
     """
 
     corpora: tuple[str, ...]
     clips: tuple[str, ...]
+    detectors: tuple[str, ...]
     generator: str
     captions: int | None = None
     seed: int = 0
@@ -63,15 +62,12 @@ class SynthesisParams(StrictParams):
     size: int | None = None
     batch: int = 64
     attempts: int = 3
-    sample: int = 48
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.attempts) < 1 or (self.captions is not None and self.captions < 2):
             raise ValueError("steps, batch and attempts must be 1 or more, captions 2 or more")
-        if self.guidance < 1 or min(self.sample, self.seed) < 0:
-            raise ValueError("guidance must be 1 or more, sample and seed 0 or more")
-        if not self.clips:
-            raise ValueError("clips must name at least one")
+        if self.guidance < 1 or self.seed < 0:
+            raise ValueError("guidance must be 1 or more, seed 0 or more")
 
 
 class Generator:
@@ -152,31 +148,34 @@ def load_generator(params: SynthesisParams, device: torch.device) -> Generator:
     return Generator(paths.foundation(params.generator), params, device)
 
 
-def synthesize(corpus: str, generator: Generator, detector: Detector, clips: dict[str, Clip]) -> None:
-    """Write `data/synthetic/<corpus>/pairs`: `pairs.parquet`, `features/<clip>.zarr`, `tags.parquet`, `sample/` and `report.json`.
+def synthesize(corpus: str, params: SynthesisParams, device: torch.device) -> None:
+    """Write `data/synthetic/<corpus>`: an image data set of drawn captions, `images.parquet`, WebDataset shards, and `report.json`.
 
-    pairs.parquet: row of the corpus table, caption_id, text, split, attempts; the stores hold one row for each of these rows.
-    Raises `UserError` if every picture was blanked.
+    images.parquet: image_id (the caption's id), path, split, text, attempts. Raises `UserError` if every picture was blanked.
     """
-    params, table = generator.params, paths.corpus_table(corpus)
+    table = paths.corpus_table(corpus)
     columns = read_table(table, ["caption_id", "text", "split"])
     rows = choose_rows(columns["split"], params.captions)
-    chosen = asdict(params)
-    chosen.pop("corpora")  # another corpus beside this one changes nothing here
-    identity = {**chosen, "clips": {name: clip.digest for name, clip in clips.items()}, "generator": generator.digest,
-                "detector": detector.digest, "detection": asdict(detector.params), "corpus": digest_file(table),
-                "device": generator.device.type, "precision": generator.precision, "threads": torch.get_num_threads()}
-    with resumable(paths.synthetic(corpus), **identity) as work:
+    chosen = {key: value for key, value in asdict(params).items() if key not in ("corpora", "clips", "detectors")}
+    generator = load_generator(params, device)
+    identity = {**chosen, "generator": generator.digest, "corpus": digest_file(table), "device": device.type,
+                "precision": generator.precision, "threads": torch.get_num_threads()}
+    with resumable(ImageSet(corpus, drawn=True).folder, __name__, **identity) as work:
         starts = [start for start in range(0, len(rows), _SHARD) if str(start) not in work.done]
         done = min(len(work.done) * _SHARD, len(rows))
         for start in track(starts, f"draw {corpus}", len(rows), "images", done=done, size=_SHARD):
             part = rows[start : start + _SHARD]
             ids, texts = [columns["caption_id"][row] for row in part], [columns["text"][row] for row in part]
             images, attempts = _drawn(generator, ids, texts)
-            with finished_folder(work.folder / f"shard-{start}") as folder:
-                _write_shard(folder, ids, images, detector, clips, max(0, params.sample - start))
-            work.record(str(start), attempts)
-        _assemble(work, corpus, rows, columns, detector, clips, params)
+            kept = {f"{row:09d}": (image, text) for row, image, text in zip(part, images, texts, strict=True) if image is not None}
+            write_pictures(work.output / _shard_name(start), {key: image for key, (image, _) in kept.items()},
+                           {key: text for key, (_, text) in kept.items()})
+            work.record(str(start), [attempts, [int(key) for key in kept]])
+        _write_tables(work, corpus, rows, columns)
+
+
+def _shard_name(start: int) -> str:
+    return f"pictures-{start // _SHARD:06d}.tar"
 
 
 def _drawn(generator: Generator, ids: Sequence[str], texts: Sequence[str]) -> tuple[list[Image.Image | None], list[int]]:
@@ -193,41 +192,24 @@ def _drawn(generator: Generator, ids: Sequence[str], texts: Sequence[str]) -> tu
     return images, attempts
 
 
-def _write_shard(folder: Path, ids: Sequence[str], images: Sequence[Image.Image | None], detector: Detector, clips: dict[str, Clip],
-                 sample: int) -> None:
-    kept = [(key, image) for key, image in zip(ids, images, strict=True) if image is not None]
-    pictures = [image for _, image in kept]
-    save_file({name: torch.from_numpy(clip.encode_images(pictures)) for name, clip in clips.items()}, folder / "features.safetensors")
-    pq.write_table(pa.table({"caption_id": [key for key, _ in kept]}), folder / "kept.parquet")
-    write_tags(folder / "tags.parquet", [key for key, _ in kept], detector.detect(pictures))
-    for number, (_, image) in enumerate(kept[:sample]):
-        image.save(folder / f"{number:04d}.png")
-
-
-def _assemble(work: Work, corpus: str, rows: NDArray[np.int64], columns: dict[str, list[Any]], detector: Detector, clips: dict[str, Clip],
-              params: SynthesisParams) -> None:
-    """Put the shards together in the output folder."""
-    shards = [work.folder / f"shard-{start}" for start in range(0, len(rows), _SHARD)]
-    attempts = [number for start in range(0, len(rows), _SHARD) for number in work.done[str(start)]]
-    kept = [key for shard in shards for key in read_table(shard / "kept.parquet", ["caption_id"])["caption_id"]]
+def _write_tables(work: Work, corpus: str, rows: NDArray[np.int64], columns: dict[str, list[Any]]) -> None:
+    """The image table and the report, from what the ledger says of each shard."""
+    kept, attempts = [], []
+    for start in range(0, len(rows), _SHARD):
+        tried, whole = work.done[str(start)]
+        attempts += tried
+        number = dict(zip(rows[start : start + _SHARD].tolist(), tried, strict=True))
+        kept += [(row, f"{_shard_name(start)}!{row:09d}.png", number[row]) for row in whole]
     if not kept:
         raise UserError(f"every synthetic picture of {corpus} was blanked by the safety checker: change synthesis.seed or the captions")
-    tried = {columns["caption_id"][row]: (int(row), number) for row, number in zip(rows, attempts, strict=True)}
     pq.write_table(pa.table({
-        "row": [tried[key][0] for key in kept], "caption_id": kept, "text": [columns["text"][tried[key][0]] for key in kept],
-        "split": [columns["split"][tried[key][0]] for key in kept], "attempts": [tried[key][1] for key in kept],
-    }), work.output / "pairs.parquet")
-    source = digest_file(work.output / "pairs.parquet")
-    for name, clip in clips.items():
-        features = torch.cat([load_file(shard / "features.safetensors")[name] for shard in shards]).numpy()
-        write_store(work.output / "features" / f"{name}.zarr", features, Origin(name, clip.digest, clip.width, clip.preprocessing, source))
-    write_tag_set(work.output, [shard / "tags.parquet" for shard in shards], detector, len(kept), source)
-    sample = work.output / "sample"
-    sample.mkdir(exist_ok=True)
-    pictures = [(shard, file) for shard in shards for file in sorted(shard.glob("*.png"))][: params.sample]
-    for number, (_, file) in enumerate(pictures):
-        (sample / f"{number:04d}.png").write_bytes(file.read_bytes())
+        "image_id": [columns["caption_id"][row] for row, _, _ in kept], "path": [path for _, path, _ in kept],
+        "split": [columns["split"][row] for row, _, _ in kept], "text": [columns["text"][row] for row, _, _ in kept],
+        "attempts": [number for _, _, number in kept],
+    }), work.output / "images.parquet")
+    there = {row for row, _, _ in kept}
     write_json(work.output / "report.json", {
         "asked": len(rows), "drawn": len(kept), "drawn_again": sum(number > 1 for number in attempts),
-        "blanked_for_good": sorted(set(tried) - set(kept)), "captions_in_corpus": len(columns["text"]),
+        "blanked_for_good": sorted(columns["caption_id"][row] for row in rows.tolist() if row not in there),
+        "captions_in_corpus": len(columns["text"]),
     })

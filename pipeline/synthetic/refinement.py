@@ -16,11 +16,12 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_tree, write_json
 from pipeline.core.params import StrictParams
+from pipeline.core.paths import ImageSet
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.features.retrieval import project
 from pipeline.features.stores import read, write_store
-from pipeline.synthetic.pairs import pair_features, read_pairs
+from pipeline.synthetic.pairs import drawn_captions, pseudo_features
 
 
 @dataclass(frozen=True)
@@ -107,25 +108,24 @@ def optimise(pseudo_MD: Tensor, text_MD: Tensor, params: RefinementParams, snaps
 
 
 def refine_pairs(clip: str, corpus: str, params: RefinementParams, device: torch.device) -> None:
-    """Write `data/synthetic/<corpus>/refined/<clip>`: `features.zarr`, a row per pair, and `curve.json`."""
-    pairs = paths.synthetic(corpus) / "pairs.parquet"
-    store = read(pair_features(clip, corpus, False, False)).require(source_digest=digest_file(pairs))
+    """Write the refined features of a corpus's drawn pictures: `features`, a row per picture, and `curve.json`."""
+    store = read(pseudo_features(clip, corpus, False, False)).require(source_digest=digest_file(ImageSet(corpus, drawn=True).table))
     texts = read(paths.text_features(clip, corpus)).require(store.origin.clip_digest, digest_file(paths.corpus_table(corpus)))
-    rows, _ = read_pairs(corpus)
-    with resumable(paths.refined(clip, corpus), params=asdict(params), pairs=asdict(store.origin), texts=asdict(texts.origin),
+    with resumable(paths.refined(clip, corpus), __name__, params=asdict(params), pairs=digest_tree(store.path), texts=asdict(texts.origin),
                    device=device.type, threads=torch.get_num_threads()) as work:
-        pseudo, text = (torch.from_numpy(features).float().to(device) for features in (store.features, texts.features[rows]))
+        captions = texts.features[drawn_captions(corpus)]
+        pseudo, text = (torch.from_numpy(features).float().to(device) for features in (store.features, captions))
         refined, curve = optimise(pseudo, text, params, work.folder / "snapshot.pt")
-        write_store(work.output / "features.zarr", refined.cpu().numpy(), store.origin)
+        write_store(work.output / "features", refined.cpu().numpy(), store.origin)
         write_json(work.output / "curve.json", curve)
 
 
 def project_pairs(clip: str, corpus: str, params: ProjectionParams, device: torch.device) -> None:
-    """Write `data/synthetic/<corpus>/projected/<clip>`: `synthetic.zarr` and `refined.zarr`, the pairs as mixtures of captions."""
+    """Write the features of a corpus's drawn pictures as mixtures of its captions: `drawn` and `refined`."""
     temperature = params.of(corpus)
     texts = read(paths.text_features(clip, corpus)).require(source_digest=digest_file(paths.corpus_table(corpus)))
-    stores = {name: read(pair_features(clip, corpus, name == "refined", False)) for name in ("synthetic", "refined")}
-    with resumable(paths.projected(clip, corpus), temperature=temperature, texts=asdict(texts.origin),
+    stores = {name: read(pseudo_features(clip, corpus, name == "refined", False)) for name in ("drawn", "refined")}
+    with resumable(paths.projected(clip, corpus), __name__, temperature=temperature, texts=asdict(texts.origin),
                    sources={name: [asdict(store.origin), digest_tree(store.path)] for name, store in stores.items()},
                    device=device.type, threads=torch.get_num_threads()) as work:
         support = torch.from_numpy(texts.features).to(device)
@@ -134,4 +134,4 @@ def project_pairs(clip: str, corpus: str, params: ProjectionParams, device: torc
             queries = torch.from_numpy(store.features).to(device).float()
             parts = [project(part, support, temperature) for part in track(queries.split(1024), f"project {name}", len(queries), "rows",
                                                                           size=1024)]
-            write_store(work.output / f"{name}.zarr", torch.cat(parts).cpu().numpy(), store.origin)
+            write_store(work.output / name, torch.cat(parts).cpu().numpy(), store.origin)

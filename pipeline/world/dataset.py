@@ -42,7 +42,7 @@ def write_dataset(name: str, params: WorldParams) -> None:
     total = sum(getattr(params, pool) for pool in _SPLITS)
     if total == 0:
         raise UserError(f"params.yaml: world.{name} has no scenes")
-    with resumable(paths.raw(name), world=asdict(params)) as work:
+    with resumable(paths.raw(name), __name__, world=asdict(params)) as work:
         jobs = ((pool, index) for pool in _SPLITS for index in range(getattr(params, pool)))
         sentences = 0
         for pool, index in track(jobs, f"draw {name}", total, "scenes"):

@@ -1,0 +1,176 @@
+"""The tables of sweeps, `data/sweeps/*.csv`: one row per system, variation, seed and setting, its CIDEr per image beside them, and
+comparisons of systems. Written by sweeps, read by the report, and nowhere else laid out.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.core.errors import UserError
+
+_COMPARISONS = "-comparisons"
+_T = TypeVar("_T", "Row", "Comparison")
+Key = tuple[str, str, int, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trained and scored variation in one setting. variant: JSON of the values that differ from the system's, by dotted key.
+
+    Scores as the evaluation gives them; the interval is over images. fingerprint: of all that decides the row.
+    """
+
+    system: str
+    variant: str
+    seed: int
+    setting: str
+    split: str
+    images: int
+    CIDEr: float
+    CIDEr_low: float
+    CIDEr_high: float
+    CIDEr_shuffled: float
+    CLIPScore: float
+    fingerprint: str
+
+    @property
+    def key(self) -> Key:
+        """What makes a row another row of the same table."""
+        return self.system, self.variant, self.seed, self.setting
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is varied."""
+        found: dict[str, Any] = json.loads(self.variant)
+        return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """System a against b: mean difference of per-image CIDEr and ratio of the means, with paired 95 % intervals; NaN for no ratio."""
+
+    setting: str
+    a: str
+    b: str
+    difference: float
+    difference_low: float
+    difference_high: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+def variant_of(values: dict[str, Any]) -> str:
+    """The text of a variation."""
+    return json.dumps(values)
+
+
+def tables(folder: Path) -> list[Path]:
+    """Every table of rows in a folder, by name."""
+    return [file for file in sorted(folder.glob("*.csv")) if not file.stem.endswith(_COMPARISONS)]
+
+
+def comparisons_file(table: Path) -> Path:
+    """Where a table's comparisons lie."""
+    return table.with_name(f"{table.stem}{_COMPARISONS}.csv")
+
+
+def read_rows(table: Path) -> list[Row]:
+    """Rows of a table; a missing or empty file has none. Raises `UserError` for wrong columns or values."""
+    rows = list(_read(table, Row))
+    for line, row in enumerate(rows, 2):
+        try:
+            if not isinstance(row.values, dict):
+                raise ValueError
+        except ValueError:
+            raise UserError(f"{table}, line {line}: variant is {row.variant!r}, expected a JSON object: run its sweep again") from None
+    return rows
+
+
+def read_comparisons(table: Path) -> list[Comparison]:
+    """The comparisons beside a table; none where there is no such file."""
+    return list(_read(comparisons_file(table), Comparison))
+
+
+def read_cider(table: Path) -> dict[Key, NDArray[np.float32]]:
+    """CIDEr per image of each row of a table."""
+    file = table.with_suffix(".parquet")
+    if not file.exists():
+        return {}
+    columns = pq.read_table(file).to_pydict()
+    keys = zip(columns["system"], columns["variant"], columns["seed"], columns["setting"], strict=True)
+    return {key: np.array(values, np.float32) for key, values in zip(keys, columns["CIDEr"], strict=True)}
+
+
+def write_rows(table: Path, rows: Sequence[Row], cider: dict[Key, NDArray[np.float32]]) -> None:
+    """A table and its scores per image; these first, so that a row of a table that exists is complete."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    partial = table.with_suffix(".partial")
+    system, variant, seed, setting = zip(*(row.key for row in rows), strict=True) if rows else ((),) * 4
+    pq.write_table(pa.table({"system": pa.array(system, pa.string()), "variant": pa.array(variant, pa.string()),
+                             "seed": pa.array(seed, pa.int64()), "setting": pa.array(setting, pa.string()),
+                             "CIDEr": pa.array([cider[row.key] for row in rows], pa.list_(pa.float32()))}), partial)
+    partial.replace(table.with_suffix(".parquet"))
+    _write(table, rows, Row)
+
+
+def write_comparisons(table: Path, comparisons: Sequence[Comparison]) -> None:
+    """The comparisons beside a table."""
+    _write(comparisons_file(table), comparisons, Comparison)
+
+
+def _write(file: Path, rows: Sequence[Any], cls: type) -> None:
+    partial = file.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.DictWriter(lines, [column.name for column in fields(cls)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _text(value) for key, value in asdict(row).items()} for row in rows)
+    partial.replace(file)
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def _read(file: Path, cls: type[_T]) -> Iterator[_T]:
+    """Rows of a file as objects."""
+    if not file.exists():
+        return
+    columns = [column.name for column in fields(cls)]
+    kinds = {column.name: str(column.type) for column in fields(cls)}
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines, restval="")
+            if missing := [column for column in columns if column not in (reader.fieldnames or columns)]:
+                raise UserError(f"{file} has no column {missing[0]!r}: expected {','.join(columns)}; run its sweep again")
+            for row in reader:
+                yield cls(**{key: _value(kinds[key], row[key], f"{file}, line {reader.line_num}: {key}") for key in columns})
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 ({error}): run its sweep again") from None
+
+
+def _value(kind: str, text: str, where: str) -> Any:
+    if kind == "str":
+        return text
+    if text == "" and where.endswith(("ratio", "ratio_low", "ratio_high")):
+        return math.nan
+    try:
+        value = int(text) if kind == "int" else float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where} is {text!r}, expected a number: run its sweep again")
+    return value

@@ -1,0 +1,22 @@
+"""Embed the images and the references of one data set with the judge."""
+
+from pipeline.core.device import choose_device
+from pipeline.core.params import load, section
+from pipeline.core.paths import ImageSet
+from pipeline.features.embedding import embed_images, embed_references
+from pipeline.features.encoders import load_clip
+from pipeline.metrics.judge import EvaluationParams
+from stages import run
+
+
+def embed(dataset: str) -> None:
+    """Write data/features/JUDGE/image/DATASET and data/features/JUDGE/references/DATASET."""
+    params = load()
+    wanted = section(EvaluationParams, params, "evaluation")
+    judge = load_clip(wanted.judge, params, choose_device())
+    embed_images(wanted.judge, judge, ImageSet(dataset))
+    embed_references(wanted.judge, judge, dataset, wanted.prompt)
+
+
+if __name__ == "__main__":
+    run(embed)
