@@ -2,7 +2,7 @@
 
 corpus.parquet: caption_id, image_id (null where unknown), text, split "train"|"heldout"; sentences only, no path of any image.
 references.parquet: caption_id, image_id (null for formats without images), text, split "val"|"test".
-images.parquet: image_id, path (relative to the raw folder, with "/"), split "unlabelled"|"val"|"test".
+images.parquet: image_id, path (relative to the raw folder, with "/"), split "unlabelled"|"val"|"test"; with `paired` the corpus's too.
 report.json: for each of the two tables of captions read = kept + skipped + beyond_limit, and what was done to the text.
 """
 
@@ -35,6 +35,7 @@ from pipeline.corpus.readers import (
     closest,
     read_records,
 )
+from pipeline.features.images import locate
 
 CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id", "text", "split")])
 IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split")])
@@ -63,6 +64,8 @@ class ExtractParams(StrictParams):
     """A caption with more characters after cleaning is bad; 1 or more."""
     bad_captions: str = "error"
     """"error": the first bad caption stops extraction; "skip": bad captions are left out and listed in the report."""
+    paired: bool = False
+    """Whether the corpus's own pictures are listed too, for methods that are trained on pairs; no other method ever sees them."""
     seed: int = 0
     """Decides `limit` and `heldout`; any whole number."""
 
@@ -101,14 +104,17 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
     _require_references(params.source, records.images, references.kept)
     drawn = draw(corpus.kept, params.limit, params.seed)
     rows = hold_out(drawn, params.heldout, params.seed)
-    images = _located(raw, params, records.images)
+    paired = asked_for if params.paired else ()
+    images = _located(raw, params, [image for image in records.images if image.split not in TRAIN_SPLITS or image.split in paired])
+    if params.paired:
+        _require_pictures(params.source, corpus.kept, images)
 
     report = {
         "format": params.format,
         "source": params.source,
         "corpus": _counts(corpus, rows, ("train", "heldout")),
         "references": _counts(references, references.kept, REFERENCE_SPLITS),
-        "images": _per_split(images, ("unlabelled", *REFERENCE_SPLITS)),
+        "images": _per_split(images, ("unlabelled", *REFERENCE_SPLITS, *paired)),
         "other_splits": len(of_train) - corpus.read,
         "blank_lines": records.blank,
         "skipped": corpus.skipped + references.skipped,
@@ -210,6 +216,13 @@ def _require_references(source: str, images: Sequence[Image], references: Sequen
                             "add some, or remove the image")
 
 
+def _require_pictures(source: str, captions: Sequence[Caption], images: Sequence[Image]) -> None:
+    known = {image.image_id for image in images}
+    for caption in captions:
+        if caption.image_id not in known:
+            raise UserError(f"{source}: caption {caption.caption_id} has no picture: add it, or set paired to false")
+
+
 def _located(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[Image]:
     """The same images with paths relative to the raw folder, all on disk; raises `UserError` for the first that is not."""
     located, missing = [], []
@@ -224,9 +237,11 @@ def _located(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[
             path = below(folder, image.name, resolve)
         except UserError as error:
             raise UserError(f"{params.source}: image {image.image_id}: {error}") from None
-        if not os.path.isfile(path):
-            missing.append(path)
         path_in_raw = posixpath.normpath(posixpath.join(params.images, image.name))
+        if "!" in image.name:
+            locate(raw, path_in_raw)
+        elif not os.path.isfile(path):
+            missing.append(path)
         located.append(Image(image.image_id, path_in_raw, image.split))
     if missing:
         raise UserError(f"{missing[0]} is missing, and {len(missing)} of the {len(images)} images of {params.source} in all: "

@@ -39,7 +39,7 @@ class Caption(NamedTuple):
 
 
 class Image(NamedTuple):
-    """One image of a val, test or unlabelled split; `name` is its path below the data set's folder of images."""
+    """One image; `name` is its path below the data set's folder of images, or `shard.tar!member` for a part of a tar file there."""
 
     image_id: str
     name: str
@@ -124,7 +124,7 @@ def read_karpathy(text: str, source: str, split: str) -> Records:
         own = _split(record, source, "images", i)
         image_id = _id(record, "cocoid" if "cocoid" in record else "imgid", source, "images", i)
         ids.append(image_id)
-        if own not in TRAIN_SPLITS:
+        if own not in TRAIN_SPLITS or "filename" in record:  # a corpus may do without pictures
             folder = _field(record, "filepath", str, source, "images", i) + "/" if record.get("filepath") else ""
             images.append(Image(image_id, folder + _field(record, "filename", str, source, "images", i), own))
         if own == "unlabelled":
@@ -146,9 +146,9 @@ def read_coco(text: str, source: str, split: str) -> Records:
     records = _field(data, "images", list, source, "top level")
     ids = [_id(record, "id", source, "images", i) for i, record in enumerate(records)]
     _unique(ids, "image", source)
-    images = [] if split in TRAIN_SPLITS else [
+    images = [
         Image(image_id, _field(record, "file_name", str, source, "images", i), split)
-        for i, (image_id, record) in enumerate(zip(ids, records, strict=True))
+        for i, (image_id, record) in enumerate(zip(ids, records, strict=True)) if split not in TRAIN_SPLITS or "file_name" in record
     ]
     captions, known = [], set(ids)
     for i, record in enumerate(_field(data, "annotations", list, source, "top level")):
@@ -186,8 +186,7 @@ def read_maccap(text: str, source: str, split: str) -> Records:
             raise UserError(f"{source}: list[{i}] is 'unlabelled', which only the karpathy format can say: use that format")
         name = _id(record, "image_name", source, "list", i)
         ids.append(name)
-        if own not in TRAIN_SPLITS:
-            images.append(Image(name, name, own))
+        images.append(Image(name, name, own))
         for j, sentence in enumerate(_field(record, "captions", list, source, "list", i)):
             if not isinstance(sentence, str):
                 raise UserError(f"{source}: list[{i}].captions[{j}] is {_shown(sentence)}, not a string: correct it")

@@ -5,22 +5,30 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from PIL import Image
+
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_json
 from pipeline.core.params import StrictParams
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
+from pipeline.features.images import write_pictures
 from pipeline.world.captions import describe
 from pipeline.world.scenes import STYLES, generator, render, sample_scene, to_record
 
-# Karpathy's split names: the corpus is `train`, and its images are never drawn
+_SHARD = 4096  # pictures of a tar file
+# Karpathy's split names: the corpus is `train`
 _SPLITS = {"corpus": "train", "unlabelled": "unlabelled", "val": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class WorldParams(StrictParams):
-    """One entry of `world`: a style and the number of scenes in each pool. Corpus scenes give five sentences and no picture."""
+    """One entry of `world`: a style and the number of scenes in each pool.
+
+    pictures: whether corpus scenes, which give five sentences, give their picture too: the same sentences as without, for methods that
+    are trained on pairs.
+    """
 
     style: str
     seed: int
@@ -28,6 +36,7 @@ class WorldParams(StrictParams):
     unlabelled: int = 1_000
     val: int = 1_000
     test: int = 2_000
+    pictures: bool = False
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
@@ -37,7 +46,8 @@ class WorldParams(StrictParams):
 
 
 def write_dataset(name: str, params: WorldParams) -> None:
-    """Draw and describe a data set into `data/raw/<name>`: `dataset.json` and `images/<pool>/<number>.png`."""
+    """Draw and describe a data set into `data/raw/<name>`: `dataset.json`, `images/<pool>/<number>.png`, and the corpus's pictures, if it
+    has any, in WebDataset shards `images/corpus-<number>.tar`."""
     images: list[dict[str, Any]] = []
     total = sum(getattr(params, pool) for pool in _SPLITS)
     if total == 0:
@@ -45,19 +55,27 @@ def write_dataset(name: str, params: WorldParams) -> None:
     with resumable(paths.raw(name), __name__, world=asdict(params)) as work:
         jobs = ((pool, index) for pool in _SPLITS for index in range(getattr(params, pool)))
         sentences = 0
+        shard: dict[str, tuple[Image.Image, str]] = {}
         for pool, index in track(jobs, f"draw {name}", total, "scenes"):
             rng = generator(params.style, pool, params.seed, index)
             scene = sample_scene(params.style, rng)
             texts = [] if pool == "unlabelled" else describe(scene, rng)
-            filename = f"{index:05d}.png"
-            record = {"imgid": len(images), "split": _SPLITS[pool], "filepath": pool, "filename": filename,
-                      "sentences": [{"sentid": sentences + i, "imgid": len(images), "raw": text}
-                                    for i, text in enumerate(texts)]}
+            record: dict[str, Any] = {"imgid": len(images), "split": _SPLITS[pool],
+                                      "sentences": [{"sentid": sentences + i, "imgid": len(images), "raw": text}
+                                                    for i, text in enumerate(texts)]}
             sentences += len(texts)
+            folder = work.output / "images" / ("" if pool == "corpus" else pool)
+            folder.mkdir(parents=True, exist_ok=True)
             if pool != "corpus":
-                folder = work.output / "images" / pool
-                folder.mkdir(parents=True, exist_ok=True)
-                render(scene).save(folder / filename)
-                record["scene"] = to_record(scene)
+                record |= {"filepath": pool, "filename": f"{index:05d}.png", "scene": to_record(scene)}
+                render(scene).save(folder / record["filename"])
+            elif params.pictures:
+                tar = f"corpus-{index // _SHARD:03d}.tar"
+                record |= {"filename": f"{tar}!{index:05d}.png", "scene": to_record(scene)}
+                shard[f"{index:05d}"] = render(scene), texts[0]
+                if len(shard) == _SHARD or index + 1 == params.corpus:
+                    write_pictures(folder / tar, {key: picture for key, (picture, _) in shard.items()},
+                                   {key: text for key, (_, text) in shard.items()})
+                    shard = {}
             images.append(record)
         write_json(work.output / "dataset.json", {"dataset": name, "images": images}, indent=None)
