@@ -16,7 +16,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.core import paths
-from pipeline.decoders import Decoder, DecoderParams, Decoding, build
+from pipeline.decoders import Decoder, DecoderParams, build
+from pipeline.decoding import Decoding
 from pipeline.features.encoders import Clip, ClipParams
 from pipeline.features.retrieval import build_index, nearest_others, project
 from pipeline.methods.base import Condition

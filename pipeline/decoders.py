@@ -24,6 +24,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.params import StrictParams
 from pipeline.core.paths import MERGES_FILE
+from pipeline.decoding import Decoding, beam_search, greedy
 from pipeline.methods.base import Condition
 
 IGNORE = -100  # label of positions that carry no loss: prefix and padding
@@ -46,20 +47,6 @@ class DecoderParams(StrictParams):
     dropout: float = 0.1
     mapper: Literal["linear", "mlp"] = "mlp"
     max_tokens: int = 40
-
-
-@dataclass(frozen=True)
-class Decoding(StrictParams):
-    """`captioning` in params.yaml. beams: 1 is greedy (DeCap), 5 is Knight's and CapDec's. batch: images decoded at once."""
-
-    beams: int = 5
-    max_new_tokens: int = 40
-    length_penalty: float = 1.0
-    batch: int = 256
-
-    def __post_init__(self) -> None:
-        if min(self.beams, self.max_new_tokens, self.batch) < 1:
-            raise ValueError("beams, max_new_tokens and batch must be 1 or more")
 
 
 class CaptionTokenizer(Protocol):
@@ -149,25 +136,18 @@ class Decoder(nn.Module):
 
     @torch.inference_mode()
     def generate(self, condition: Condition, decoding: Decoding) -> list[str]:
-        """One caption per row by batched beam search; the prefix passes once, keys and values are cached (transformers)."""
+        """One caption per row by batched greedy or beam search."""
         start = torch.full((len(condition.vectors), 1), self.tokenizer.start, device=condition.vectors.device)
         embeddings, mask = self._embed(condition, start)
         self._check_room(embeddings.shape[1] - 1, decoding.max_new_tokens)
-        ids = self.lm.generate(
-            inputs_embeds=embeddings, attention_mask=mask, num_beams=decoding.beams, do_sample=False, use_cache=True,
-            max_new_tokens=decoding.max_new_tokens, length_penalty=decoding.length_penalty,
-            eos_token_id=self.tokenizer.end, pad_token_id=self.tokenizer.end, bos_token_id=self.tokenizer.start,
-        )
-        return [self.tokenizer.decode(self._until_end(row)) for row in ids.tolist()]
+        search = greedy if decoding.beams == 1 else beam_search
+        return [self.tokenizer.decode(ids) for ids in search(self.lm, embeddings, mask, decoding, self.tokenizer.end)]
 
     def _check_room(self, prefix_length: int, new_tokens: int) -> None:
         room = getattr(self.lm.config, "max_position_embeddings", None)
         if room is not None and prefix_length + 1 + new_tokens > room:
             raise UserError(f"params.yaml: captioning.max_new_tokens is {new_tokens}, but this decoder has room for "
                             f"{room - prefix_length - 1}: lower it, or raise the decoder's max_tokens and train again")
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        return ids[: ids.index(self.tokenizer.end)] if self.tokenizer.end in ids else ids
 
     def save(self, folder: Path, clip_width: int, shape: str) -> None:
         """Write what `load` reads: safetensors and JSON only. shape: the decoder's `mapper` parameter."""

@@ -21,7 +21,7 @@ from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError
 from pipeline.core.files import read_json
 from pipeline.core.params import check, load, section
-from pipeline.decoders import Decoding
+from pipeline.decoding import Decoding
 from pipeline.features.data import Corpus, Seen
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.images import list_images, open_image

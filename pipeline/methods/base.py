@@ -18,7 +18,8 @@ from pipeline.core.params import StrictParams
 from pipeline.features.data import Corpus, Seen
 
 if TYPE_CHECKING:
-    from pipeline.decoders import Decoder, Decoding
+    from pipeline.decoders import Decoder
+    from pipeline.decoding import Decoding
     from pipeline.training import Task
 
 Supervision = Literal["text", "synthetic", "few-pairs", "paired"]

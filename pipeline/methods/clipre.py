@@ -13,7 +13,8 @@ from pipeline.features.retrieval import search
 from pipeline.methods.base import Method, Need
 
 if TYPE_CHECKING:
-    from pipeline.decoders import Decoder, Decoding
+    from pipeline.decoders import Decoder
+    from pipeline.decoding import Decoding
 
 
 class ClipRe(Method):
