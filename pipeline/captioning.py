@@ -12,12 +12,14 @@ import torch
 from pipeline import decoders
 from pipeline.core import paths
 from pipeline.core.code import code_digest
+from pipeline.core.device import precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, digest_tree, finished_folder, read_json, write_json
 from pipeline.core.params import check
 from pipeline.core.progress import track
 from pipeline.core.resume import Ledger, kept_ledgers
-from pipeline.decoders import Decoder, Decoding
+from pipeline.decoders import Decoder
+from pipeline.decoding import Decoding
 from pipeline.features.data import Corpus, Seen
 from pipeline.inputs import Captioning
 from pipeline.methods.base import Method
@@ -53,7 +55,8 @@ class Captioner:
     @torch.inference_mode()
     def caption(self, seen: Seen, support: Corpus, decoding: Decoding) -> list[str]:
         """One caption per picture, in order; all of them at once."""
-        return self.method.caption(seen.to(self.device), support, self.decoder, decoding)
+        with precisely(resolved(decoding.precision, self.device), self.device):
+            return self.method.caption(seen.to(self.device), support, self.decoder, decoding)
 
 
 def batches(seen: Seen, size: int, done: Sequence[str] = (), label: str = "caption") -> Iterator[tuple[int, Seen]]:
@@ -71,16 +74,12 @@ def caption_settings(name: str, system: System, params: dict[str, Any], device: 
     """
     method = make_method(name, system)
     work = _SettingsWork(name, system, method, device)
-    with kept_ledgers(paths.captions(name)) as place, finished_folder(paths.captions(name)) as folder:
-        fresh = []
+    with kept_ledgers(paths.captions(name)) as ledgers, finished_folder(paths.captions(name)) as folder:
         for setting_name, setting in settings_of(system, method, params).items():
             decoding = decoding_of(setting, params)
-            file = place / f"{work.fingerprint(setting, decoding)}.jsonl"
-            fresh.append(file)
-            ids, captions = work.caption(setting, decoding, Ledger(file), f"{name}, {setting_name}")
+            ledger = ledgers.open(work.fingerprint(setting, decoding))
+            ids, captions = work.caption(setting, decoding, ledger, f"{name}, {setting_name}")
             write_json(folder / f"{setting_name}.json", [{"image_id": i, "caption": c} for i, c in zip(ids, captions, strict=True)])
-        for stale in set(place.glob("*.jsonl")) - set(fresh):
-            stale.unlink()
 
 
 class _SettingsWork:
@@ -96,7 +95,8 @@ class _SettingsWork:
 
     def fingerprint(self, setting: Setting, decoding: Decoding) -> str:
         """Of all that decides a setting's captions."""
-        return digest_of([*self._identity, asdict(setting), asdict(decoding), self.inputs.digest(setting)])[:16]
+        return digest_of([*self._identity, asdict(setting), asdict(decoding), resolved(decoding.precision, self.device),
+                          self.inputs.digest(setting)])[:16]
 
     def caption(self, setting: Setting, decoding: Decoding, ledger: Ledger, label: str) -> tuple[list[str], list[str]]:
         """Image ids and captions, the batches in the ledger not made again."""

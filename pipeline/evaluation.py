@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core import paths
+from pipeline.core.code import code_digest
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, finished_folder, write_json
+from pipeline.core.files import digest_file, digest_of, digest_tree, finished_folder, write_json
 from pipeline.core.params import section
 from pipeline.core.paths import ImageSet
+from pipeline.core.resume import Ledger, kept_ledgers
 from pipeline.core.tables import read_captions, read_table
 from pipeline.features.embedding import reference_source
 from pipeline.features.encoders import Clip, load_clip
-from pipeline.features.stores import half, read, unit
+from pipeline.features.stores import half, read, read_origin, unit
 from pipeline.metrics import bootstrap, captions, clip, java
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.systems import Setting, System, make_method, settings_of
@@ -37,35 +39,65 @@ class Split:
 
 
 def evaluate_system(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
-    """Write `data/metrics/<system>.json` (flat, `<setting>.<metric>`, times 100 where papers do) and per-image scores."""
+    """Write `data/metrics/<system>.json` (flat, `<setting>.<metric>`, times 100 where papers do) and per-image scores.
+
+    Scores of each setting are kept in a ledger, so that one whose captions, references, judge, parameters and code are those of an
+    earlier run is not scored again.
+    """
     wanted = section(EvaluationParams, params, "evaluation")
     if wanted.judge == system.clip:
         raise UserError(f"params.yaml: the judge {wanted.judge} is the CLIP that system {name} uses: name another in evaluation.judge")
     settings = settings_of(system, make_method(name, system), params)
-    with finished_folder(paths.scores(name)) as folder:
-        hypotheses = {setting_name: read_captions(name, setting_name) for setting_name in settings}
-        tokenized: dict[str, captions.Tokenized] = {}
-        for setting_name, setting in settings.items():
-            tokenized[setting_name] = captions.tokenize_pair(hypotheses[setting_name], read_references(setting))
-            _ = tokenized[setting_name].meteor  # begins now, and goes on while the judge is loaded and reads
-        judge = load_clip(wanted.judge, params, device)
-        splits: dict[tuple[str, str], Split] = {}  # settings that share a test split share its references' features
+    with kept_ledgers(paths.scores(name)) as kept, finished_folder(paths.scores(name)) as folder:
+        ledgers = {setting: kept.open(_fingerprint(name, setting, value, wanted, params)) for setting, value in settings.items()}
+        missing = {setting: settings[setting] for setting, ledger in ledgers.items() if not ledger.done}
+        _score_missing(name, missing, ledgers, wanted, params, device)
         metrics: dict[str, float] = {}
-        protocol: dict[str, Any] = {"tokenizer": captions.TOKENIZER, "judge": wanted.judge, "judge_digest": judge.digest,
+        judged = {read_origin(paths.ImageSet(setting.test).features(wanted.judge)).clip_digest for setting in settings.values()}
+        protocol: dict[str, Any] = {"tokenizer": captions.TOKENIZER, "judge": wanted.judge, "judge_digest": ", ".join(sorted(judged)),
                                     "judge_dtype": "float16 unit rows, float32 products", "judge_prompt": wanted.prompt,
                                     "java": java.version_text(), "settings": {}}
         for setting_name, setting in settings.items():
-            where = setting.test, setting.split
-            split = splits[where] = splits.get(where) or load_split(wanted, judge, setting)
-            scores, per_image, empty = score_setting(hypotheses[setting_name], tokenized[setting_name], split, judge, wanted)
-            metrics |= {f"{setting_name}.{metric}": round(value, 4) for metric, value in scores.items()}
-            pq.write_table(pa.table({"image_id": list(split.references), **per_image}), folder / f"{setting_name}.parquet")
-            protocol["settings"][setting_name] = {
-                "dataset": setting.test, "split": setting.split, "support": setting.support, "images": len(split.references),
-                "references": sum(map(len, split.references.values())), "empty_captions": empty,
-            }
+            found = ledgers[setting_name].done["scores"]
+            metrics |= {f"{setting_name}.{metric}": round(value, 4) for metric, value in found["corpus"].items()}
+            pq.write_table(pa.table({"image_id": found["image_id"], **found["per_image"]}), folder / f"{setting_name}.parquet")
+            protocol["settings"][setting_name] = {"dataset": setting.test, "split": setting.split, "support": setting.support,
+                                                  **found["about"]}
         write_json(folder / "protocol.json", protocol)
         write_json(paths.metrics(name), metrics)
+
+
+def _score_missing(name: str, settings: dict[str, Setting], ledgers: dict[str, Ledger], wanted: EvaluationParams, params: dict[str, Any],
+                   device: torch.device) -> None:
+    """Score these settings into their ledgers; with none, nothing is loaded."""
+    if not settings:
+        return
+    hypotheses = {setting_name: read_captions(name, setting_name) for setting_name in settings}
+    tokenized: dict[str, captions.Tokenized] = {}
+    for setting_name, setting in settings.items():
+        tokenized[setting_name] = captions.tokenize_pair(hypotheses[setting_name], read_references(setting))
+        tokenized[setting_name].begin_meteor()  # it goes on while the judge is loaded and reads
+    judge = load_clip(wanted.judge, params, device)
+    splits: dict[tuple[str, str], Split] = {}  # settings that share a test split share its references' features
+    for setting_name, setting in settings.items():
+        where = setting.test, setting.split
+        split = splits[where] = splits.get(where) or load_split(wanted, judge, setting)
+        scores, per_image, empty = score_setting(hypotheses[setting_name], tokenized[setting_name], split, judge, wanted)
+        ledgers[setting_name].record("scores", {
+            "corpus": scores, "image_id": list(split.references), "per_image": {key: values.tolist() for key, values in per_image.items()},
+            "about": {"images": len(split.references), "references": sum(map(len, split.references.values())), "empty_captions": empty},
+        })
+
+
+def _fingerprint(name: str, setting_name: str, setting: Setting, wanted: EvaluationParams, params: dict[str, Any]) -> str:
+    """Of all that decides a setting's scores."""
+    pictures = paths.ImageSet(setting.test)
+    files = [paths.captions(name) / f"{setting_name}.json", paths.references_table(setting.test), pictures.table,
+             pictures.features(wanted.judge), paths.reference_features(wanted.judge, setting.test), paths.foundation(wanted.judge)]
+    if missing := [file for file in files if not file.exists()]:
+        raise UserError(f"{missing[0]} is missing: run `dvc repro`")
+    return digest_of([[digest_tree(file) for file in files], setting.split, asdict(wanted), params.get("clips", {}).get(wanted.judge),
+                      java.version_text(), code_digest(__name__)])[:16]
 
 
 def score_setting(hypotheses: dict[str, str], tokenized: captions.Tokenized, split: Split, judge: Clip,

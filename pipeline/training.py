@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pipeline.core import paths
 from pipeline.core.code import code_digest
+from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of, digest_tree, finished_folder, read_json, write_json
 from pipeline.core.params import StrictParams, section
@@ -32,9 +33,11 @@ from pipeline.decoders import Decoder, DecoderParams, build, pad
 from pipeline.features.data import Corpus
 from pipeline.inputs import Training
 from pipeline.methods.base import Method, Phase
+from pipeline.optimisation import Snapshot, decayed_groups, schedule
 from pipeline.systems import System, make_method
 
 _HELDOUT_ROWS = 2000
+_BETAS = (0.9, 0.98)
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ class Recipe(StrictParams):
     """One entry of `recipes`: how long and how a decoder is trained. The budget is steps, never seconds.
 
     steps: of each phase; 0 trains nothing, and the system is what it starts from. warmup: steps of linear warm-up, followed by a cosine
-    to zero. evaluate_every: steps between two looks at the held-out sentences, and between two snapshots. label_smoothing: 0.1 in DeCap.
-    captions: train on so many captions only, those that synthesis draws when it is asked for the same number.
+    to zero. evaluate_every: steps between two looks at the held-out sentences, the best of which is kept. snapshot_every: steps between
+    two snapshots, from which a killed training goes on. label_smoothing: 0.1 in DeCap. captions: train on so many captions only, those
+    that synthesis draws when it is asked for the same number. precision: see `Precision`.
     """
 
     steps: int
@@ -53,13 +57,15 @@ class Recipe(StrictParams):
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
     evaluate_every: int = 200
+    snapshot_every: int = 200
     captions: int | None = None
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if self.captions is not None and self.captions < 2:
             raise ValueError("captions must be 2 or more, or null for all")
-        if min(self.batch, self.evaluate_every) < 1 or self.steps < 0:
-            raise ValueError("batch and evaluate_every must be 1 or more, steps 0 or more")
+        if min(self.batch, self.evaluate_every, self.snapshot_every) < 1 or self.steps < 0:
+            raise ValueError("batch, evaluate_every and snapshot_every must be 1 or more, steps 0 or more")
         if self.warmup < 0 or self.learning_rate <= 0:
             raise ValueError("warmup must be 0 or more and learning_rate above 0")
 
@@ -91,24 +97,29 @@ class Task:
     seed: int
 
     def cross_entropy(self) -> Phase:
-        """Captions under the method's training condition; scored by the loss on held-out sentences."""
-        heldout = self.heldout_rows[:_HELDOUT_ROWS]
+        """Captions under the method's training condition; scored by the loss per token of a sample of the held-out sentences."""
+        lengths = np.array([len(ids) for ids in self.captions])
+        sample = np.random.default_rng(self.seed).permutation(self.heldout_rows)[:_HELDOUT_ROWS]
+        heldout = sample[np.argsort(lengths[sample], kind="stable")]  # rows of like length together: little padding
 
         def loss(rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
             return self._loss(rows, generator, self.recipe.label_smoothing)
 
         def score() -> float:
             # the same noise at every evaluation, so that two of them differ by the weights only
-            parts = [self._loss(part, _generator(self.seed, -1), 0.0).item() * len(part)
-                     for part in np.array_split(heldout, math.ceil(len(heldout) / self.recipe.batch))]
-            return sum(parts) / len(heldout)
+            total = 0.0
+            for number, part in enumerate(np.array_split(heldout, math.ceil(len(heldout) / self.recipe.batch))):
+                tokens = int((lengths[part] - 1).sum())  # each token but the first is predicted
+                total += self._loss(part, _generator(self.seed, -1 - number), 0.0).item() * tokens
+            return total / int((lengths[heldout] - 1).sum())
 
-        return Phase("cross-entropy", self.train_rows, np.array([len(ids) for ids in self.captions]), loss, score)
+        return Phase("cross-entropy", self.train_rows, lengths, loss, score)
 
     def _loss(self, rows: NDArray[np.int64], generator: torch.Generator, label_smoothing: float) -> Tensor:
         device = next(self.decoder.parameters()).device
         condition = self.method.training_condition(self.corpus, torch.from_numpy(rows).to(device), generator)
-        return self.decoder.loss(condition, pad([self.captions[row] for row in rows.tolist()]).to(device), label_smoothing)
+        with precisely(resolved(self.recipe.precision, device, "bfloat16"), device):
+            return self.decoder.loss(condition, pad([self.captions[row] for row in rows.tolist()]).to(device), label_smoothing)
 
 
 def train(task: Task, scratch: Path, label: str) -> list[dict[str, Any]]:
@@ -130,13 +141,15 @@ def train(task: Task, scratch: Path, label: str) -> list[dict[str, Any]]:
 
 
 def _train_phase(phase: Phase, decoder: Decoder, recipe: Recipe, seed: int, snapshot: Path, label: str) -> list[dict[str, Any]]:
-    optimiser = torch.optim.AdamW(_groups(decoder, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
-    run = _Run(decoder, optimiser, snapshot)
-    run.restore()
+    optimiser = torch.optim.AdamW(decayed_groups(decoder.parameters(), recipe.weight_decay), lr=recipe.learning_rate, betas=_BETAS)
+    kept = Snapshot(snapshot, decoder=decoder, optimiser=optimiser)
+    begun = kept.restore() or {"step": 0, "log": [], "running": [], "best": {}}
+    if begun["step"]:
+        print(f"resumed from step {begun['step']}", file=sys.stderr, flush=True)
+    log, running, best = begun["log"], begun["running"], begun["best"]
     per_epoch = len(phase.rows) // recipe.batch
-    running = []
-    for step in track(range(run.step, recipe.steps), label, recipe.steps, "steps", done=run.step):
-        if step == run.step or step % per_epoch == 0:
+    for step in track(range(begun["step"], recipe.steps), label, recipe.steps, "steps", done=begun["step"]):
+        if step == begun["step"] or step % per_epoch == 0:
             epoch = epoch_batches(phase.rows, phase.lengths, recipe.batch, seed, step // per_epoch)
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
@@ -148,14 +161,27 @@ def _train_phase(phase: Phase, decoder: Decoder, recipe: Recipe, seed: int, snap
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimiser.step()
         running.append(float(loss.detach()))
-        if (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps:
-            decoder.eval()
-            with torch.inference_mode():
-                score = phase.score()
-            run.snapshot(step + 1, {"step": step + 1, "train_loss": round(sum(running) / len(running), 4), "heldout_loss": round(score, 4)})
+        done = step + 1
+        if done % recipe.evaluate_every == 0 or done == recipe.steps:
+            entry = _evaluated(phase, decoder, done, running)
+            if not log or entry["heldout_loss"] < min(past["heldout_loss"] for past in log):
+                best = {key: value.detach().cpu().clone() for key, value in decoder.state_dict().items()}
+            log.append(entry)
             running = []
-    run.use_best()
-    return run.log
+        if done % recipe.snapshot_every == 0 or done == recipe.steps:
+            kept.save(step=done, log=log, running=running, best=best)
+    decoder.load_state_dict(best)
+    return log
+
+
+def _evaluated(phase: Phase, decoder: Decoder, step: int, running: Sequence[float]) -> dict[str, Any]:
+    """The log's entry of a step; `UserError` when the loss is no longer a number."""
+    decoder.eval()
+    with torch.inference_mode():
+        entry = {"step": step, "train_loss": round(sum(running) / len(running), 4), "heldout_loss": round(phase.score(), 4)}
+    if not (math.isfinite(entry["heldout_loss"]) and math.isfinite(entry["train_loss"])):
+        raise UserError(f"training diverged before step {step} (the loss is not a number): lower the recipe's learning_rate")
+    return entry
 
 
 def epoch_batches(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
@@ -168,55 +194,6 @@ def epoch_batches(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch: in
     groups = [group[np.argsort(lengths[group], kind="stable")] for group in np.split(order, range(32 * batch, len(order), 32 * batch))]
     batches = np.concatenate(groups).reshape(-1, batch)
     return list(batches[rng.permutation(len(batches))])
-
-
-def schedule(step: int, steps: int, warmup: int) -> float:
-    """Share of the learning rate at a step: linear warm-up, then a cosine to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
-
-class _Run:
-    """Weights, optimiser, log and the best weights so far; saved together, in one rename."""
-
-    def __init__(self, decoder: Decoder, optimiser: torch.optim.Optimizer, path: Path) -> None:
-        self.decoder, self.optimiser, self.path = decoder, optimiser, path
-        self.step = 0
-        self.log: list[dict[str, Any]] = []
-        self.best: dict[str, Tensor] = {}
-
-    def restore(self) -> None:
-        if not self.path.exists():
-            return
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
-        self.decoder.load_state_dict(state["weights"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.log, self.best = state["step"], state["log"], state["best"]
-        print(f"resumed from step {self.step}", file=sys.stderr, flush=True)
-
-    def snapshot(self, step: int, entry: dict[str, Any]) -> None:
-        if not (math.isfinite(entry["heldout_loss"]) and math.isfinite(entry["train_loss"])):
-            raise UserError(f"training diverged before step {step} (the loss is not a number): lower the recipe's learning_rate")
-        if not self.log or entry["heldout_loss"] < min(past["heldout_loss"] for past in self.log):
-            self.best = {key: value.detach().cpu().clone() for key, value in self.decoder.state_dict().items()}
-        self.step = step
-        self.log.append(entry)
-        partial = self.path.with_suffix(".partial")
-        with partial.open("wb") as file:  # a file of ours, so that a full disk is an OSError
-            torch.save({"weights": self.decoder.state_dict(), "optimiser": self.optimiser.state_dict(), "step": step, "log": self.log,
-                        "best": self.best}, file)
-        partial.replace(self.path)
-
-    def use_best(self) -> None:
-        self.decoder.load_state_dict(self.best)
-
-
-def _groups(decoder: Decoder, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices only."""
-    parameters = list(decoder.parameters())
-    return [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
 
 
 def _generator(seed: int, step: int) -> torch.Generator:
@@ -269,7 +246,8 @@ def _memo(name: str) -> Path:
 def _identity(plan: Plan, device: torch.device) -> str:
     """Digest of everything that decides a model's bytes."""
     start = _start(plan)
-    return digest_of([plan.card, Training(plan.system, plan.method).digest(), digest_tree(start), device.type, torch.get_num_threads(),
+    return digest_of([plan.card, Training(plan.system, plan.method).digest(), digest_tree(start), device.type,
+                      resolved(plan.recipe.precision, device, "bfloat16"), torch.get_num_threads(),
                       code_digest(__name__, type(plan.method).__module__)])
 
 

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 
 from pipeline.core.errors import UserError
 
 DEVICE_VARIABLE = "UNPAIRED_DEVICE"
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+"""What products are computed in. auto: half precision on CUDA, float32 on a CPU. What was used stands in the artefact's identity."""
+
+
+def resolved(asked: Precision, device: torch.device, on_cuda: Precision = "float16") -> Precision:
+    """The precision to compute in on a device. Raises `UserError` for float16 on a CPU, which has no fast products of it."""
+    if asked == "float16" and device.type == "cpu":
+        raise UserError("params.yaml: precision is float16, and the device is a CPU: set it to auto, bfloat16 or float32")
+    if asked != "auto":
+        return asked
+    return on_cuda if device.type == "cuda" else "float32"
+
+
+def precisely(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+    """A block whose products are computed in a resolved precision; sums and norms stay in float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def choose_device() -> torch.device:

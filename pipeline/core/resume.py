@@ -19,7 +19,7 @@ class Ledger:
     """Which shards of a piece of work are finished: `done` maps each to what was recorded of it. One JSON line a shard in `file`."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self.file = file
         self.done: dict[str, Any] = {}
         if file.exists():
             for line in file.read_text(encoding="utf-8").split("\n")[:-1]:  # what follows the last newline was cut off by a kill
@@ -29,7 +29,7 @@ class Ledger:
 
     def record(self, shard: str, value: Any = None) -> None:
         """Note a shard as finished. Call it only after the shard's files are closed."""
-        with self._file.open("a", encoding="utf-8") as file:
+        with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"shard": shard, "value": value}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -37,10 +37,10 @@ class Ledger:
 
     def _rewrite(self) -> None:
         """Drop a half-written last line, so that the next entry starts on a line of its own."""
-        partial = self._file.with_suffix(".partial")
+        partial = self.file.with_suffix(".partial")
         lines = [json.dumps({"shard": shard, "value": value}) + "\n" for shard, value in self.done.items()]
         partial.write_text("".join(lines), encoding="utf-8")
-        os.replace(partial, self._file)
+        os.replace(partial, self.file)
 
 
 class Work(Ledger):
@@ -74,13 +74,36 @@ def resumable(target: Path, *code: str, **identity: Any) -> Iterator[Work]:
                 shutil.rmtree(stale)
 
 
+class Ledgers:
+    """Ledgers by fingerprint, below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._opened: set[Path] = set()
+
+    def open(self, fingerprint: str) -> Ledger:
+        """The ledger of what has this fingerprint, empty if there is none yet."""
+        ledger = Ledger(self._folder / f"{fingerprint}.jsonl")
+        self._opened.add(ledger.file)
+        return ledger
+
+    def sweep(self) -> None:
+        """Remove those that were not opened."""
+        for stale in set(self._folder.glob("*.jsonl")) - self._opened:
+            stale.unlink()
+
+
 @contextmanager
-def kept_ledgers(target: Path) -> Iterator[Path]:
-    """A scratch folder for small ledgers that are kept when `target` is finished, so that parts of it which did not change are not made
-    again. Raises `UserError` if another process works on the same artefact."""
+def kept_ledgers(target: Path) -> Iterator[Ledgers]:
+    """Small ledgers that are kept when `target` is finished, so that parts of it which did not change are not made again.
+
+    Those of other fingerprints are swept away when the block ends well. Raises `UserError` if another process works on the same artefact.
+    """
     place = _scratch(target)
     with locked(place):
-        yield place
+        ledgers = Ledgers(place)
+        yield ledgers
+        ledgers.sweep()
 
 
 def _scratch(target: Path) -> Path:

@@ -65,7 +65,7 @@ def _embed_texts(target: Path, clip: Clip, texts: Sequence[str], origin: Origin,
 def _origin(clip_name: str, clip: Clip, table: Path) -> Origin:
     if not table.exists():
         raise UserError(f"{table} is missing: run `dvc repro`")
-    return Origin(clip_name, clip.digest, clip.width, clip.preprocessing, digest_file(table))
+    return Origin(clip_name, clip.digest, clip.width, clip.preprocessing, digest_file(table), clip.precision)
 
 
 def _machine(clip: Clip) -> dict[str, Any]:

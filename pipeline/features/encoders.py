@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.core import paths
+from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.params import StrictParams, check, pick
 from pipeline.core.paths import MERGES_FILE
@@ -34,10 +35,11 @@ from pipeline.features.images import Source, open_image
 class ClipParams(StrictParams):
     """One entry of `clips`; the model itself lies in `data/foundation/<name>`, in open_clip's own layout.
 
-    batch: texts or images encoded at once.
+    batch: texts or images encoded at once. precision: see `Precision`.
     """
 
     batch: int = 256
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -51,6 +53,7 @@ class Clip:
         """Load from a folder with `open_clip_config.json` and its weights; raises `UserError` when they are missing or do not fit."""
         self.params = params
         self.device = device
+        self.precision = resolved(params.precision, device)
         model, self.preprocess, self.tokenizer = _load(folder)
         self.model: Any = model
         self.model.eval().requires_grad_(False).to(device)
@@ -92,7 +95,8 @@ class Clip:
         order = torch.argsort(tokens.argmax(1), stable=True)
         features = torch.empty(len(tokens), self.width)
         for rows in order.split(self.params.batch):
-            features[rows] = text_features(self.model, tokens[rows].to(self.device)).float().cpu()
+            with precisely(self.precision, self.device):
+                features[rows] = text_features(self.model, tokens[rows].to(self.device)).float().cpu()
         return features.numpy()
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -107,8 +111,9 @@ class Clip:
     @torch.inference_mode()
     def encode_pixels(self, pixels: Sequence[Tensor]) -> NDArray[np.float32]:
         """(B, D) of prepared images."""
-        parts = [self.model.encode_image(torch.stack(list(pixels[start : start + self.params.batch])).to(self.device)).float().cpu()
-                 for start in range(0, len(pixels), self.params.batch)]
+        with precisely(self.precision, self.device):
+            parts = [self.model.encode_image(torch.stack(list(pixels[start : start + self.params.batch])).to(self.device)).float().cpu()
+                     for start in range(0, len(pixels), self.params.batch)]
         return torch.cat(parts).numpy() if parts else np.empty((0, self.width), np.float32)
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:

@@ -33,6 +33,7 @@ class Origin:
     width: int
     preprocessing: str
     source_digest: str  # of the table whose rows these are
+    precision: str  # that the encoder computed in
     truncated: int = 0  # rows whose text was longer than the tower's context
 
 

@@ -17,6 +17,7 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection
 from transformers.utils import logging as transformers_logging
 
 from pipeline.core import paths
+from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_model, write_json
 from pipeline.core.params import StrictParams, section
@@ -33,13 +34,15 @@ class DetectorParams(StrictParams):
     """One entry of `detectors`; SynTIC does not name the threshold, 0.9 is ours.
 
     The model is the folder of that name in `data/foundation`, in transformers' layout. threshold: lowest score of an object that is kept.
-    limit: at most so many objects a picture, the best first (100 is all that DETR finds). batch: pictures at once, in
+    precision: see
+    `Precision`. limit: at most so many objects a picture, the best first (100 is all that DETR finds). batch: pictures at once, in
     memory and through the model.
     """
 
     threshold: float = 0.9
     limit: int = 100
     batch: int = 64
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
@@ -63,6 +66,7 @@ class Detector:
     def __init__(self, folder: Path, params: DetectorParams, device: torch.device) -> None:
         """Load a DETR and its image processor from a folder; `UserError` when they are missing or damaged."""
         self.folder, self.params, self.device = folder, params, device
+        self.precision = resolved(params.precision, device)
         if not (folder / "config.json").exists():
             raise UserError(f"{folder} holds no detector (no config.json): restore it with `git checkout`, or save a DETR there")
         transformers_logging.disable_progress_bar()  # of loading weights: quick
@@ -93,7 +97,8 @@ class Detector:
         found: list[list[Detection]] = []
         for start in range(0, len(images), self.params.batch):
             inputs = self.processor(images=list(images[start : start + self.params.batch]), return_tensors="pt").to(self.device)
-            outputs = self.model(**inputs)
+            with precisely(self.precision, self.device):
+                outputs = self.model(**inputs)
             for result in self.processor.post_process_object_detection(outputs, threshold=self.params.threshold):
                 rows = zip(result["scores"].tolist(), result["labels"].tolist(), result["boxes"].clamp(0, 1).tolist(), strict=True)
                 every = [Detection(self.model.config.id2label[label], score, tuple(box)) for score, label, box in rows]
@@ -112,7 +117,8 @@ def tag_images(name: str, detector: Detector, pictures: ImageSet) -> None:
     files = [locate(pictures.folder, path) for path in rows["path"]]
     size, source = detector.params.batch, digest_file(pictures.table)
     with resumable(pictures.tags(name), __name__, images=source, files=[source_stamp(file) for file in files], detector=detector.digest,
-                   params=asdict(detector.params), device=detector.device.type, threads=torch.get_num_threads()) as work:
+                   params=asdict(detector.params), precision=detector.precision, device=detector.device.type,
+                   threads=torch.get_num_threads()) as work:
         starts = [start for start in range(0, len(files), size) if str(start) not in work.done]
         done = min(len(work.done) * size, len(files))
         for start in track(starts, f"tag {pictures.dataset}", len(files), "images", done=done, size=size):
@@ -126,6 +132,7 @@ def tag_images(name: str, detector: Detector, pictures: ImageSet) -> None:
         write_json(work.output / "tags.json", {
             "images": len(files), "without_object": len(files) - len(whole["id"].unique()), "objects": len(whole),
             "labels": detector.labels, "detector_digest": detector.digest, "source_digest": source, **asdict(detector.params),
+            "precision": detector.precision,
         })
 
 

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.core.errors import UserError
 from pipeline.core.progress import track
-from pipeline.training import schedule
+from pipeline.optimisation import Snapshot, Stateful, decayed_groups, schedule
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,12 @@ def optimise(label: str, trained: nn.Module, loss_of: Callable[[int, NDArray[np.
     identity: names the recipe; a snapshot of another one is refused with a `UserError`.
     """
     named = [(name, p) for name, p in trained.named_parameters() if p.requires_grad]
-    groups = [{"params": [p for _, p in named if p.ndim > 1], "weight_decay": plan.weight_decay},
-              {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=betas)
+    optimiser = torch.optim.AdamW(decayed_groups((p for _, p in named), plan.weight_decay), lr=plan.learning_rate, betas=betas)
     averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True) if plan.average else None
-    start, losses = 0, []
-    if snapshot.exists():
-        state = torch.load(snapshot, weights_only=True)
-        if state.get("identity") != identity:
-            raise UserError(f"{snapshot} belongs to another recipe: delete its folder, or rebuild elsewhere with --out")
-        trained.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        if averaged is not None:
-            averaged.load_state_dict(state["averaged"])
-        start, losses = state["step"], state["losses"]
+    parts: dict[str, Stateful] = {"model": trained, "optimiser": optimiser, **({"averaged": averaged} if averaged is not None else {})}
+    kept = Snapshot(snapshot, identity, **parts)
+    begun = kept.restore() or {"step": 0, "losses": []}
+    start, losses = begun["step"], begun["losses"]
     per_epoch = max(examples // plan.batch, 1)
     running: list[float] = []
     for step in track(range(start, plan.steps), label, plan.steps, "steps", done=start):
@@ -71,9 +62,5 @@ def optimise(label: str, trained: nn.Module, loss_of: Callable[[int, NDArray[np.
             losses.append(round(sum(running) / len(running), 4))
             running = []
             print(f"{label}, step {step + 1}: loss {losses[-1]}", flush=True)
-            partial = snapshot.with_suffix(".partial")
-            with partial.open("wb") as file:
-                torch.save({"model": trained.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1, "losses": losses,
-                            "averaged": averaged.state_dict() if averaged is not None else None, "identity": identity}, file)
-            partial.replace(snapshot)
+            kept.save(step=step + 1, losses=losses)
     return (averaged.module if averaged is not None else trained), losses

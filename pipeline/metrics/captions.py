@@ -43,9 +43,12 @@ class Tokenized:
     hypotheses: dict[str, list[str]]
     references: dict[str, list[str]]
 
+    def begin_meteor(self) -> Future[tuple[float, np.ndarray]]:
+        """METEOR's scores, as `_meteor` gives them, computed beside whatever follows; asked for again, the same ones."""
+        return self._meteor
+
     @cached_property
-    def meteor(self) -> Future[tuple[float, np.ndarray]]:
-        """METEOR's scores, as `_meteor` gives them. Its process begins when they are first asked for, beside whatever follows."""
+    def _meteor(self) -> Future[tuple[float, np.ndarray]]:
         thread = ThreadPoolExecutor(1)
         try:
             return thread.submit(_meteor, self)
@@ -90,7 +93,7 @@ def tokenize_pair(hypotheses: Mapping[str, str], references: Mapping[str, Sequen
 
 def score_tokenized(captions: Tokenized) -> CaptionScores:
     """All scores of captions that are tokenized already. METEOR's process works while this one computes the others."""
-    started = captions.meteor
+    started = captions.begin_meteor()
     bleu, bleu_per_image = Bleu(4).compute_score(captions.references, captions.hypotheses, verbose=0)
     rouge_per_image = Rouge().compute_score(captions.references, captions.hypotheses)[1]
     cider = cider_per_image(captions.hypotheses, captions.references)

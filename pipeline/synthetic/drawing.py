@@ -7,6 +7,7 @@ like any other, which other stages embed and tag, so that another CLIP, detector
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.core import paths
+from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_model, digest_of, write_json
 from pipeline.core.params import StrictParams
@@ -48,7 +50,8 @@ class SynthesisParams(StrictParams):
     captions: how many captions of the corpus are drawn (SynTIC: all; null says all). seed: of the pictures. steps: of the sampler
     (SynTIC: 20). guidance: scale of classifier-free guidance (7.5 is Stable Diffusion's). size: pixels, null for the model's own
     (SynTIC: 512). batch: pictures drawn at once. attempts: how often a picture that the safety checker blanks is drawn, each time with
-    another seed.
+    another seed. precision: auto is half precision on CUDA, bfloat16 on a CPU that has instructions for it, else float32; noise and latents
+    stay float32. Pictures drawn in another precision differ a little.
     """
 
     corpora: tuple[str, ...]
@@ -62,6 +65,7 @@ class SynthesisParams(StrictParams):
     size: int | None = None
     batch: int = 64
     attempts: int = 3
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.attempts) < 1 or (self.captions is not None and self.captions < 2):
@@ -78,8 +82,8 @@ class Generator:
         self.folder, self.params, self.device = folder, params, device
         if not (folder / "model_index.json").exists():
             raise UserError(f"{folder} holds no diffusion model (no model_index.json): restore it with `git checkout`, or save one there")
-        self.precision = _fast_precision(device)
-        weights = torch.float16 if device.type == "cuda" else torch.float32
+        self.precision = _fast_precision(device) if params.precision == "auto" else resolved(params.precision, device)
+        weights = getattr(torch, self.precision) if device.type == "cuda" else torch.float32
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
         try:
@@ -109,7 +113,8 @@ class Generator:
         blanked: list[bool] = []
         for start in range(0, len(captions), self.params.batch):
             part = slice(start, start + self.params.batch)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):  # noise and latents stay float32
+            # noise and latents stay float32 on a CPU; on CUDA the weights themselves are of the precision
+            with precisely(self.precision, self.device) if self.device.type == "cpu" else nullcontext():
                 drawn = self.model(
                     list(captions[part]), num_inference_steps=self.params.steps, guidance_scale=self.params.guidance,
                     height=self.params.size, width=self.params.size,
@@ -120,7 +125,7 @@ class Generator:
         return images, blanked
 
 
-def _fast_precision(device: torch.device) -> str:
+def _fast_precision(device: torch.device) -> Precision:
     """What the device multiplies fastest in without loss to a picture: half on CUDA, bfloat16 on a CPU that has it, else float32."""
     if device.type == "cuda":
         return "float16"

@@ -21,6 +21,7 @@ from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.features.retrieval import project
 from pipeline.features.stores import read, write_store
+from pipeline.optimisation import Snapshot
 from pipeline.synthetic.pairs import drawn_captions, pseudo_features
 
 
@@ -29,8 +30,8 @@ class RefinementParams(StrictParams):
     """`refinement` in params.yaml. temperature 1/100 and learning_rate 1e-5 are the paper's; it names neither batch nor steps.
 
     SparseAdam moves a coordinate by a few learning rates each time its row is drawn: a unit row of width D has coordinates of about
-    1/sqrt(D), and needs hundreds of epochs at 1e-5 to move at all. seed: of the batches. snapshot_every: steps between two entries of the
-    curve.
+    1/sqrt(D), and needs hundreds of epochs at 1e-5 to move at all. seed: of the batches. evaluate_every: steps between two entries of the
+    curve. snapshot_every: steps between two snapshots, each as large as the features and twice that for Adam.
     """
 
     temperature: float = 0.01
@@ -38,13 +39,14 @@ class RefinementParams(StrictParams):
     steps: int = 2000
     batch: int = 512
     seed: int = 0
-    snapshot_every: int = 200
+    evaluate_every: int = 200
+    snapshot_every: int = 1000
 
     def __post_init__(self) -> None:
         if min(self.temperature, self.learning_rate) <= 0:
             raise ValueError("temperature and learning_rate must be above 0")
-        if self.steps < 0 or min(self.batch, self.snapshot_every) < 1:
-            raise ValueError("steps must be 0 or more, batch and snapshot_every 1 or more")
+        if self.steps < 0 or min(self.batch, self.evaluate_every, self.snapshot_every) < 1:
+            raise ValueError("steps must be 0 or more, batch, evaluate_every and snapshot_every 1 or more")
 
 
 @dataclass(frozen=True)
@@ -78,33 +80,33 @@ def optimise(pseudo_MD: Tensor, text_MD: Tensor, params: RefinementParams, snaps
     """
     table = nn.Embedding.from_pretrained(pseudo_MD.clone(), freeze=False, sparse=True)
     optimiser = torch.optim.SparseAdam(table.parameters(), lr=params.learning_rate)
-    start, curve, running = 0, list[dict[str, float]](), list[float]()
-    if snapshot.exists():
-        state = torch.load(snapshot, weights_only=True)
-        table.load_state_dict(state["table"])
-        optimiser.load_state_dict(state["optimiser"])
-        start, curve = state["step"], state["curve"]
+    kept = Snapshot(snapshot, table=table, optimiser=optimiser)
+    begun = kept.restore() or {"step": 0, "curve": [], "running": []}
+    curve, running = begun["curve"], begun["running"]
     batch = min(params.batch, len(pseudo_MD))
     per_epoch = len(pseudo_MD) // batch
-    for step in track(range(start, params.steps), "refine", params.steps, "steps", done=start):
-        order = np.random.default_rng([params.seed, step // per_epoch]).permutation(len(pseudo_MD))
-        rows = torch.from_numpy(order[step % per_epoch * batch :][:batch]).to(pseudo_MD.device)
+    for step in track(range(begun["step"], params.steps), "refine", params.steps, "steps", done=begun["step"]):
+        if step == begun["step"] or step % per_epoch == 0:
+            order = torch.from_numpy(np.random.default_rng([params.seed, step // per_epoch]).permutation(len(pseudo_MD)))
+        rows = order[step % per_epoch * batch :][:batch].to(pseudo_MD.device)
         loss = contrastive_loss(table(rows), text_MD[rows], params.temperature)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         running.append(loss.item())
-        if (step + 1) % params.snapshot_every == 0 or step + 1 == params.steps:
-            with torch.no_grad():
-                similarity = nn.functional.cosine_similarity(table.weight, text_MD).mean().item()
-                moved = nn.functional.cosine_similarity(table.weight, pseudo_MD).mean().item()
-            curve.append({"step": step + 1, "loss": round(sum(running) / len(running), 5), "caption_similarity": round(similarity, 5),
-                          "similarity_to_start": round(moved, 5)})
+        done = step + 1
+        if done % params.evaluate_every == 0 or done == params.steps:
+            curve.append({"step": done, "loss": round(sum(running) / len(running), 5), **_moved(table.weight.detach(), pseudo_MD, text_MD)})
             running = []
-            with snapshot.with_suffix(".partial").open("wb") as file:
-                torch.save({"table": table.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1, "curve": curve}, file)
-            snapshot.with_suffix(".partial").replace(snapshot)
+        if done % params.snapshot_every == 0 or done == params.steps:
+            kept.save(step=done, curve=curve, running=running)
     return table.weight.detach(), curve
+
+
+def _moved(now_MD: Tensor, pseudo_MD: Tensor, text_MD: Tensor) -> dict[str, float]:
+    """Mean cosine of the features with their captions, and with what they were."""
+    return {"caption_similarity": round(nn.functional.cosine_similarity(now_MD, text_MD).mean().item(), 5),
+            "similarity_to_start": round(nn.functional.cosine_similarity(now_MD, pseudo_MD).mean().item(), 5)}
 
 
 def refine_pairs(clip: str, corpus: str, params: RefinementParams, device: torch.device) -> None:
