@@ -34,13 +34,13 @@ def tiny_params() -> dict[str, Any]:
     params["world"]["scenes"].update(corpus=120, unlabelled=2, val=10, test=24)
     params["index"]["neighbours"] = 6
     params["decoders"]["small"].update(layers=1, heads=2, width=64)
-    params["recipes"]["small"].update(steps=40, batch=32, learning_rate=0.004, warmup=4, evaluate_every=10)
+    params["recipes"]["small"].update(steps=40, batch=32, learning_rate=0.004, warmup=4, evaluate_every=10, snapshot_every=10)
     params["systems"] = {name: params["systems"][name] for name in ("decap", "knight", "raw", "syntic")}
     params["tag"]["datasets"] = ["scenes"]
     params["detectors"]["detector"]["batch"] = 16
     params["synthesis"].update(captions=40, steps=2, batch=16)
-    params["refinement"].update(steps=20, batch=16, snapshot_every=10)
-    params["recipes"]["small-4k"].update(steps=20, batch=16, warmup=4, evaluate_every=10, captions=40)
+    params["refinement"].update(steps=20, batch=16, evaluate_every=10, snapshot_every=10)
+    params["recipes"]["small-4k"].update(steps=20, batch=16, warmup=4, evaluate_every=10, snapshot_every=10, captions=40)
     params["captioning"].update(beams=2, max_new_tokens=12)
     params["evaluation"]["samples"] = 50
     return params

@@ -21,7 +21,7 @@ from pipeline.core.files import digest_tree
 from tests.project import Project, patched, tiny_params
 
 SYSTEMS = ("decap", "knight", "raw", "syntic")
-ARTEFACTS = ("raw", "corpus", "features", "index", "synthetic", "tags", "models", "captions", "scores", "metrics", "report")
+ARTEFACTS = ("raw", "corpus", "features", "synthetic", "tags", "models", "curves", "captions", "scores", "metrics", "report")
 
 
 def digests(project: Project) -> dict[str, str]:
@@ -53,12 +53,12 @@ def test_a_fresh_clone_with_the_lock_comes_to_the_same_bytes(finished: Project, 
 def test_reverting_a_parameter_restores_from_the_run_cache(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
     before = digests(project)
-    project.edit("systems.text.knight.train.k", 0)
+    project.edit("systems.knight.train.k", 0)
     ran = project.stages_run(project.run("dvc", "repro").stdout)
-    assert ran == {"train_text@knight", "caption_text@knight", "evaluate_text@knight", "report"}
+    assert ran == KNIGHT
     changed = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
     assert "in-domain.CLIPScore" in changed["data/metrics/knight.json"]
-    project.edit("systems.text.knight.train.k", 5)
+    project.edit("systems.knight.train.k", 5)
     assert project.stages_run(project.run("dvc", "repro").stdout) == set()
     assert digests(project) == before
 
@@ -66,7 +66,7 @@ def test_reverting_a_parameter_restores_from_the_run_cache(finished: Project, tm
 def test_checking_out_an_older_commit_brings_its_artefacts_back(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
     before = digests(project)
-    project.edit("systems.text.decap.caption.temperature", 0.5)
+    project.edit("systems.decap.caption.temperature", 0.5)
     project.run("dvc", "repro")
     project.commit("another temperature")
     assert digests(project) != before
@@ -78,7 +78,7 @@ def test_checking_out_an_older_commit_brings_its_artefacts_back(finished: Projec
 
 def test_an_experiment_with_another_value_runs_in_the_users_way(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
-    project.run("dvc", "exp", "run", "--name", "other", "-S", "systems.text.decap.caption.temperature=0.3")
+    project.run("dvc", "exp", "run", "--name", "other", "-S", "systems.decap.caption.temperature=0.3")
     shown = json.loads(project.run("dvc", "metrics", "diff", "HEAD", "other", "--json").stdout)
     assert [Path(file).name for file in shown] == ["decap.json"]
 
@@ -90,7 +90,7 @@ def add_a_method(project: Project) -> None:
     (project.folder / "pipeline/methods/mine.py").write_text(METHOD)
     table = project.folder / "pipeline/methods/__init__.py"
     table.write_text(table.read_text().replace("METHODS = {\n", 'METHODS = {\n    "mine": "pipeline.methods.mine:Mine",\n'))
-    project.edit("systems.text.mine", {**tiny_params()["systems"]["text"]["decap"], "method": "mine"})
+    project.edit("systems.mine", {**tiny_params()["systems"]["decap"], "method": "mine"})
 
 
 def append(file: str):
@@ -105,42 +105,77 @@ def edit(key: str, value: object):
     return lambda project: project.edit(key, value)
 
 
-EVALUATE = {"evaluate_text@decap", "evaluate_text@knight", "evaluate_untrained@raw", "evaluate_synthetic@syntic", "report"}
-CAPTION = {"caption_text@decap", "caption_text@knight", "caption_untrained@raw", "caption_synthetic@syntic"} | EVALUATE
-SYNTIC = {"train_synthetic@syntic", "caption_synthetic@syntic", "evaluate_synthetic@syntic", "report"}
+def docstring(file: str):
+    """Another first line of a module's docstring."""
+    def change(project: Project) -> None:
+        path = project.folder / file
+        path.write_text(path.read_text().replace('"""', '"""Anew: ', 1))
+
+    return change
+
+
+def add_a_data_set(project: Project) -> None:
+    params = tiny_params()
+    project.edit("world.other", {**params["world"]["scenes"], "seed": 5})
+    project.edit("extract.other", params["extract"]["scenes"])
+    project.edit("embed.images.datasets", ["scenes", "other"])
+
+
+def add_a_clip(project: Project) -> None:
+    shutil.copytree(project.folder / "data/foundation/micro", project.folder / "data/foundation/mine")
+    project.edit("clips.mine", {"batch": 256})
+    project.edit("embed.text.clips", ["micro", "mine"])
+    project.edit("embed.images.clips", ["micro", "mine"])
+
+
+def of(system: str, *stages: str) -> set[str]:
+    return {f"{stage}@{system}" for stage in stages or ("train", "caption", "evaluate")} | {"report"}
+
+
+EVALUATE = {f"evaluate@{system}" for system in SYSTEMS} | {"report"}
+CAPTION = {f"caption@{system}" for system in SYSTEMS} | EVALUATE
+TRAIN = {f"train@{system}" for system in SYSTEMS} | CAPTION
+KNIGHT, DECAP, SYNTIC = of("knight"), of("decap") | of("raw"), of("syntic")
 PROJECTED = {"project@micro-scenes"} | SYNTIC
 REFINED = {"refine@micro-scenes"} | PROJECTED
-DRAWN = {"synthesize@scenes"} | REFINED
-KNIGHT = {"train_text@knight", "caption_text@knight", "evaluate_text@knight", "report"}
-DECAP = {"train_text@decap", "caption_text@decap", "caption_untrained@raw", "evaluate_text@decap", "evaluate_untrained@raw", "report"}
+EMBEDDED_TAGS = {"embed_tags@micro-detector-scenes", "embed_drawn_tags@micro-detector-scenes"} | SYNTIC
+TAGGED = {"tag@detector-scenes", "tag_drawn@detector-scenes"} | EMBEDDED_TAGS
+EMBEDDED = {"embed_drawn@micro-scenes", "embed_drawn_tags@micro-detector-scenes"} | REFINED
+DRAWN = {"synthesize@scenes", "tag_drawn@detector-scenes"} | EMBEDDED
 
 
 @pytest.mark.parametrize(("change", "expected"), [
-    (edit("systems.text.knight.train.k", 3), KNIGHT),
-    (edit("systems.text.decap.seed", 1), DECAP),
-    (edit("systems.text.decap.caption.temperature", 0.02), {"caption_text@decap", "evaluate_text@decap", "report"}),
+    (edit("systems.knight.train.k", 3), KNIGHT),
+    (edit("systems.decap.seed", 1), DECAP),
+    (edit("systems.decap.caption.temperature", 0.02), of("decap", "caption", "evaluate")),
     (edit("captioning.beams", 1), CAPTION),
-    (edit("settings.other", {"test": "scenes", "support": "scenes", "split": "val"}), CAPTION),
+    (edit("settings.pictures.other", {"test": "scenes", "support": "scenes", "split": "val"}), CAPTION),
     (edit("evaluation.samples", 60), EVALUATE),
-    (edit("evaluation.prompt", "a picture of "), {"embed_references@scenes"} | EVALUATE),
+    (edit("evaluation.prompt", "a picture of "), {"embed_judged@scenes"} | EVALUATE),
     (edit("recipes.small.steps", 41), KNIGHT | DECAP),
-    (edit("index.neighbours", 7), {"index@micro-scenes"} | KNIGHT | DECAP | SYNTIC),
+    (edit("index.neighbours", 7), {"index@micro-scenes"} | TRAIN),
     (edit("world.scenes.test", 11),
-     {"world@scenes", "extract@scenes", "embed_text@micro-scenes", "embed_images@micro-scenes", "embed_images@judge-scenes",
-      "embed_references@scenes", "index@micro-scenes", "tag@scenes"} | KNIGHT | DECAP | DRAWN),
+     {"world@scenes", "extract@scenes", "embed_text@micro-scenes", "embed_images@micro-scenes", "embed_judged@scenes", "index@micro-scenes"}
+     | TAGGED | DRAWN | TRAIN),
     (edit("clips.micro.batch", 64),
-     {"embed_text@micro-scenes", "embed_images@micro-scenes", "index@micro-scenes"} | KNIGHT | DECAP | DRAWN),
-    (edit("detector.threshold", 0.5), {"tag@scenes"} | DRAWN),
+     {"embed_text@micro-scenes", "embed_images@micro-scenes", "index@micro-scenes"} | EMBEDDED_TAGS | EMBEDDED | TRAIN),
+    (edit("detectors.detector.threshold", 0.5), TAGGED),
+    (edit("tag.prompt", "a drawing of a {}"), EMBEDDED_TAGS),
     (edit("synthesis.seed", 1), DRAWN),
     (edit("refinement.steps", 30), REFINED),
     (edit("projection.temperature.scenes", 0.02), PROJECTED),
-    (edit("systems.synthetic.syntic.train.objects", False), SYNTIC),
-    (append("pipeline/methods/syntic.py"), SYNTIC),
-    (append("pipeline/methods/knight.py"), KNIGHT),
+    (edit("systems.syntic.train.objects", False), SYNTIC),
+    (docstring("pipeline/methods/syntic.py"), SYNTIC),
+    (docstring("pipeline/methods/knight.py"), KNIGHT),
+    (docstring("pipeline/methods/base.py"), TRAIN),
+    (docstring("pipeline/methods/__init__.py"), set()),
     (append("pipeline/metrics/bootstrap.py"), EVALUATE),
     (append("pipeline/core/errors.py"), set()),
-    (append("data/foundation/judge/provenance.json"), {"embed_images@judge-scenes", "embed_references@scenes"} | EVALUATE),
-    (add_a_method, {"train_text@mine", "caption_text@mine", "evaluate_text@mine", "report"}),
+    (append("data/foundation/judge/provenance.json"), {"embed_judged@scenes"} | EVALUATE),
+    (add_a_method, of("mine")),
+    # captions and scores wait for whole folders; their ledgers find that nothing changed
+    (add_a_data_set, {"world@other", "extract@other", "embed_images@micro-other"} | CAPTION),
+    (add_a_clip, {"embed_text@mine-scenes", "embed_images@mine-scenes", "index@mine-scenes", "report"}),
 ])
 def test_an_edit_reruns_what_depends_on_it_and_nothing_else(finished: Project, tmp_path: Path, change, expected: set[str]) -> None:
     project = finished.copy(tmp_path / "copy")
@@ -152,14 +187,14 @@ def test_an_edit_reruns_what_depends_on_it_and_nothing_else(finished: Project, t
     assert changed | downstream == expected
 
 
-def test_without_synthetic_systems_no_stage_draws_or_reads_synthetic_pictures(finished: Project, tmp_path: Path) -> None:
+def test_without_systems_that_learn_from_drawn_pictures_no_stage_draws_or_reads_any(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
-    project.edit("systems.synthetic", {})
+    project.edit("systems", {name: entry for name, entry in tiny_params()["systems"].items() if name != "syntic"})
     project.edit("synthesis.corpora", [])
     with Repo(str(project.folder)) as repo:
         left = {stage.name.split("@")[0] for stage in repo.index.stages}
-    assert left & {"synthesize", "refine", "project", "train_synthetic", "caption_synthetic", "evaluate_synthetic"} == set()
-    assert {"train_text", "report"} <= left
+    assert left & {"synthesize", "embed_drawn", "tag_drawn", "embed_drawn_tags", "refine", "project"} == set()
+    assert {"train", "report"} <= left
     shutil.rmtree(project.folder / "data/synthetic/scenes")
     ran = project.stages_run(project.run("dvc", "repro").stdout)
     assert ran == {"report"}
@@ -196,18 +231,22 @@ def without(folder: Path) -> Iterator[None]:
 @pytest.mark.parametrize(("stage", "arguments", "artefact", "target", "calls"), [
     ("world", "scenes", "raw/scenes", "pipeline.world.dataset:describe", 30),
     ("extract", "scenes", "corpus/scenes", "pipeline.corpus.extract:write_json", 0),
-    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "pipeline.core.resume:Work.record", 1),
-    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "pipeline.core.resume:publish", 0),
-    ("embed_images", "micro scenes", "features/micro/images/scenes.zarr", "pipeline.features.images:_to_rgb", 5),
-    ("embed_references", "scenes", "features/judge/references/scenes.zarr", "pipeline.core.resume:Work.record", 1),
-    ("index", "micro scenes", "index/micro/scenes", "pipeline.core.resume:Work.record", 2),
-    ("synthesize", "scenes", "synthetic/scenes/pairs", "pipeline.core.resume:Work.record", 1),
-    ("tag", "scenes", "tags/scenes", "pipeline.core.resume:Work.record", 1),
-    ("refine", "micro scenes", "synthetic/scenes/refined/micro", "pipeline.synthetic.refinement:contrastive_loss", 15),
-    ("project", "micro scenes", "synthetic/scenes/projected/micro", "pipeline.synthetic.refinement:write_store", 1),
+    ("embed_text", "micro scenes", "features/micro/text/scenes/features", "pipeline.core.resume:Work.record", 1),
+    ("embed_text", "micro scenes", "features/micro/text/scenes/features", "pipeline.core.resume:publish", 0),
+    ("embed_images", "micro scenes", "features/micro/image/scenes", "pipeline.features.images:_to_rgb", 5),
+    ("embed_images", "micro scenes --drawn", "features/micro/synthetic/scenes/drawn", "pipeline.features.images:_to_rgb", 5),
+    ("embed_judged", "scenes", "features/judge/references/scenes", "pipeline.core.resume:Work.record", 2),
+    ("index", "micro scenes", "features/micro/text/scenes/neighbours", "pipeline.core.resume:Work.record", 2),
+    ("synthesize", "scenes", "synthetic/scenes", "pipeline.core.resume:Work.record", 1),
+    ("tag", "detector scenes", "tags/detector/image/scenes", "pipeline.core.resume:Work.record", 1),
+    ("embed_tags", "micro detector scenes", "features/micro/tagged/detector/scenes", "pipeline.features.tags:write_json", 0),
+    ("refine", "micro scenes", "features/micro/synthetic/scenes/refined", "pipeline.synthetic.refinement:contrastive_loss", 15),
+    ("project", "micro scenes", "features/micro/synthetic/scenes/projected", "pipeline.synthetic.refinement:write_store", 1),
     ("train", "syntic", "models/syntic", "pipeline.training:schedule", 2 * 15),
     ("train", "knight", "models/knight", "pipeline.training:schedule", 2 * 25),
     ("train", "knight", "models/knight", "pipeline.decoders:Decoder.save", 0),
+    ("train", "raw", "models/raw", "pipeline.training:write_json", 0),
+    ("caption", "decap", "captions/decap", "pipeline.core.resume:Ledger.record", 1),
     ("caption", "decap", "captions/decap", "pipeline.captioning:write_json", 1),
     ("evaluate", "decap", "scores/decap", "pipeline.evaluation:write_json", 0),
     ("report", "", "report", "pipeline.core.files:publish", 0),
