@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, device, empty, float32
 
 if TYPE_CHECKING:
-    from faiss import Index
+    from pipeline.features.retrieval import Index
 
 _EMPTY = empty(0)
 
@@ -80,6 +80,6 @@ class Corpus:
     @cached_property
     def index(self) -> Index:
         """Nearest-neighbour search over `features`, built when first asked for."""
-        from pipeline.features.retrieval import build_index
+        from pipeline.features.retrieval import Index
 
-        return build_index(self.features.cpu().numpy())
+        return Index(self.features)

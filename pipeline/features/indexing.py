@@ -1,7 +1,7 @@
 """Each caption's nearest other captions.
 
-Cost: N x N x D multiply-adds (60,000 captions of width 128: 0.9 TFLOP), done in blocks by FAISS; what is kept is N x k rows. An index
-for search is not kept: an exact one is the features themselves, and is built from them in no time.
+Cost: N x N x D multiply-adds (60,000 captions of width 128: 0.9 TFLOP), done in blocks; what is kept is N x k rows. An index for search
+is not kept: an exact one is the features themselves, and is built from them in no time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
@@ -18,7 +19,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.params import StrictParams
 from pipeline.core.progress import track
 from pipeline.core.resume import Work, resumable
-from pipeline.features.retrieval import build_index, nearest_others
+from pipeline.features.retrieval import Index, nearest_others
 from pipeline.features.stores import SHARD_ROWS, FeatureStore, read
 
 
@@ -33,13 +34,13 @@ class IndexParams(StrictParams):
             raise ValueError("neighbours must be 1 or more")
 
 
-def index_corpus(clip_name: str, corpus: str, params: IndexParams) -> None:
+def index_corpus(clip_name: str, corpus: str, params: IndexParams, device: torch.device) -> None:
     """Write the neighbours of a corpus in one CLIP space. Raises `UserError` for a corpus of too few captions."""
     store = read(paths.text_features(clip_name, corpus))
     rows = len(store.features)
     with resumable(paths.neighbours(clip_name, corpus), __name__, source=store.origin.source_digest, clip=store.origin.clip_digest,
-                   neighbours=params.neighbours) as work:
-        index = build_index(store.features)
+                   neighbours=params.neighbours, device=device.type) as work:
+        index = Index(torch.from_numpy(store.features).to(device))
         array = _open(work, rows, params.neighbours)
         starts = [start for start in range(0, rows, SHARD_ROWS) if str(start) not in work.done]
         finished = min(len(work.done) * SHARD_ROWS, rows)
