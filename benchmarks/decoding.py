@@ -21,7 +21,8 @@ from pipeline.decoding import Decoding
 from pipeline.methods.base import Condition, VectorMapper
 
 PREFIX, WIDTH, TOKENS = 5, 128, 16
-SIZES = {"default": DecoderParams(layers=4, heads=4, width=128, dropout=0.0), "gpt2": DecoderParams(layers=12, heads=12, width=768, dropout=0.0)}
+SIZES = {"default": DecoderParams(layers=4, heads=4, width=128, dropout=0.0),
+         "gpt2": DecoderParams(layers=12, heads=12, width=768, dropout=0.0)}
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -72,7 +73,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     decoder = build(SIZES[arguments.size], paths.foundation("micro"), WIDTH, PREFIX, VectorMapper).eval()
-    decoder.lm.lm_head.bias = torch.nn.Parameter(torch.zeros(decoder.tokenizer.size).index_fill(0, torch.tensor(decoder.tokenizer.end), -1e4))
+    never = torch.zeros(decoder.tokenizer.size)
+    never[decoder.tokenizer.end] = -1e4
+    decoder.lm.lm_head.bias = torch.nn.Parameter(never)
     condition = Condition.full(torch.randn(arguments.pictures, PREFIX, WIDTH))
     said: dict[int, list[list[int]]] = {}
     decoder.tokenizer.decode = lambda ids: list(ids)  # type: ignore[method-assign, assignment, return-value]
@@ -86,8 +89,8 @@ def main() -> None:
         plain, slow = timed(lambda: plain_greedy(decoder, condition, TOKENS) if beams == 1 else  # noqa: B023
                             plain_beams(decoder, condition, TOKENS, beams))  # noqa: B023
         same = sum(a == b for a, b in zip(said[beams], plain, strict=True)) / len(plain)
-        print(f"beams {beams}: {ours / TOKENS * 1e3:.1f} ms a step, transformers' generate {theirs / TOKENS * 1e3:.1f} ms ({theirs / ours:.1f} x); "
-              f"plain loop {slow / ours:.1f} x slower; same captions {same:.1%}", flush=True)
+        print(f"beams {beams}: {ours / TOKENS * 1e3:.1f} ms a step, transformers' generate {theirs / TOKENS * 1e3:.1f} ms "
+              f"({theirs / ours:.1f} x); plain loop {slow / ours:.1f} x slower; same captions {same:.1%}", flush=True)
 
 
 if __name__ == "__main__":

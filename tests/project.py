@@ -27,7 +27,7 @@ def tiny_params() -> dict[str, Any]:
     """params.yaml as shipped, with sizes cut down and four systems left."""
     params = _YAML.load(ROOT / "params.yaml")
     for section in (params["world"], params["extract"]):
-        del section["album"]
+        del section["album"], section["scenes-pairs"]
     params["embed"]["text"]["corpora"] = params["embed"]["images"]["datasets"] = params["evaluation"]["datasets"] = ["scenes"]
     setting = {"test": "scenes", "support": "scenes"}
     params["settings"]["pictures"] = {"in-domain": setting, "validation": {**setting, "split": "val"}}
