@@ -13,6 +13,7 @@ import typer
 
 from pipeline.core.errors import one_line_errors
 
+_THRESHOLDS = gc.get_threshold()
 gc.set_threshold(200_000)  # importing torch makes a million objects, none of them garbage: a fifth of its time went on looking
 
 
@@ -21,6 +22,7 @@ def run(stage: Callable[..., Any]) -> None:
 
     The process leaves as soon as its exit functions have run: Python would take torch apart for 2 s more.
     """
+    gc.set_threshold(*_THRESHOLDS)  # the imports are behind us
     try:
         with one_line_errors():
             typer.run(stage)

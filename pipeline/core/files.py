@@ -6,13 +6,17 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
+
+# Control characters (category Cc), the mark of a failed decoding, and halves of surrogate pairs, which no UTF-8 file can hold.
+UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
 
 
 def digest_file(path: Path) -> str:
@@ -107,9 +111,13 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def file_inside(folder: Path, name: str) -> Path:
-    """The file `name` below `folder`, as `inside`; the file itself may be a symbolic link, as DVC's caches make them."""
+def file_inside(folder: Path, name: str, resolve: Callable[[Path, str], Path] = inside) -> Path:
+    """The file `name` below `folder`; a name that leaves it, or that no file can have, raises `UserError`.
+
+    Only the folder part is resolved: the file itself may be a symbolic link, as DVC's caches and large image stores make them.
+    resolve: `inside`, perhaps with a memory.
+    """
     head, _, last = name.rpartition("/")
-    if last in ("", ".", ".."):
-        raise UserError(f"file name {name!r} names no file in {folder}: correct the record that holds it")
-    return inside(folder, head) / last
+    if name.startswith("/") or last in ("", ".", "..") or UNWANTED.search(name):
+        raise UserError(f"file name {name!r} leaves its folder {folder}, or names no file: correct the record that holds it")
+    return resolve(folder, head) / last

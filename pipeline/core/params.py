@@ -68,8 +68,8 @@ def suggest(word: str, known: Any) -> str:
     """': did you mean ...? available: ...' for a word that is not among the known ones."""
     names = sorted(str(name) for name in known)
     close = difflib.get_close_matches(word, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} available: {', '.join(names) or 'nothing'}" if hint else f"; available: {', '.join(names) or 'nothing'}"
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} available: {', '.join(names[:20]) or 'nothing'}{', ...' if len(names) > 20 else ''}"
 
 
 def _one_line(error: Exception, cls: type, value: Any, where: str) -> str:

@@ -22,17 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import finished_folder, inside, write_json
-from pipeline.core.params import StrictParams
+from pipeline.core.files import UNWANTED, file_inside, finished_folder, inside, write_json
+from pipeline.core.params import StrictParams, suggest
 from pipeline.corpus.readers import (
     READERS,
     REFERENCE_SPLITS,
     TRAIN_SPLITS,
-    UNWANTED,
     Caption,
     Image,
-    below,
-    closest,
     read_records,
 )
 from pipeline.features.images import locate
@@ -234,7 +231,7 @@ def _located(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[
         raise UserError(f"extract: images is {params.images!r}, which leaves the raw folder {raw}: correct it") from None
     for image in images:
         try:
-            path = below(folder, image.name, resolve)
+            path = file_inside(folder, image.name, resolve)
         except UserError as error:
             raise UserError(f"{params.source}: image {image.image_id}: {error}") from None
         path_in_raw = posixpath.normpath(posixpath.join(params.images, image.name))
@@ -277,7 +274,7 @@ def _write_table(path: Path, rows: Sequence[Caption] | Sequence[Image], schema: 
 def _one_of(name: str, value: object, allowed: Iterable[str]) -> None:
     choices = list(allowed)
     if value not in choices:
-        raise UserError(f"extract: unknown {name} {value!r}: {closest(value, choices)}")
+        raise UserError(f"extract: unknown {name} {value!r}{suggest(str(value), choices)}")
 
 
 def _whole(name: str, value: object, least: int | None = None) -> None:

@@ -6,27 +6,24 @@ holds none; it returns `Records` in source order. Whatever it cannot take as it 
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import importlib.util
 import json
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import inside
+from pipeline.core.files import UNWANTED, file_inside
+from pipeline.core.params import suggest
 
 TRAIN_SPLITS = ("train", "restval")
 REFERENCE_SPLITS = ("val", "test")
 SPLITS = (*TRAIN_SPLITS, *REFERENCE_SPLITS, "unlabelled")
-
-# Control characters (category Cc), the mark of a failed decoding, and halves of surrogate pairs, which no UTF-8 file can hold.
-UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
 
 
 class Caption(NamedTuple):
@@ -56,27 +53,6 @@ class Records:
     blank: int = 0
 
 
-def closest(name: object, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: a near match if there is one, then everything available (at most 20)."""
-    available = sorted(known)
-    near = difflib.get_close_matches(str(name), available, n=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"available: {', '.join(available[:20])}"
-
-
-def below(folder: Path, name: str, resolve: Callable[[Path, str], Path] = inside) -> Path:
-    """The path of `name` below `folder`; a name that leaves it, or that no file can have, raises `UserError`.
-
-    Only the folder part is resolved: the file itself may be a symbolic link, as DVC's caches and large image stores make them.
-    """
-    head, _, last = name.rpartition("/")
-    if name.startswith("/") or last in ("", ".", "..") or UNWANTED.search(name):
-        raise UserError(f"file name {name!r} leaves its folder {folder}, or names no file: correct the record that holds it")
-    try:
-        return resolve(folder, head) / last
-    except UserError:
-        raise UserError(f"file name {name!r} leaves its folder {folder}: correct the record that holds it") from None
-
-
 def read_source(raw: Path, source: str) -> str:
     """The text of `source` below `raw`, in an archive (`a.zip!member`, `a.jar!member`) or in a package (`package:name/file`).
 
@@ -84,7 +60,7 @@ def read_source(raw: Path, source: str) -> str:
     """
     archive = re.fullmatch(r"(.+?\.(?:zip|jar))!(.+)", source, flags=re.IGNORECASE)
     name, member = archive.groups() if archive else (source, None)
-    path = _in_package(name.removeprefix("package:")) if name.startswith("package:") else below(raw, name)
+    path = _in_package(name.removeprefix("package:")) if name.startswith("package:") else file_inside(raw, name)
     try:
         content = path.read_bytes() if member is None else _in_archive(path, member)
         if source.lower().endswith(".gz"):
@@ -106,14 +82,14 @@ def _in_package(name: str) -> Path:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"source names the package {package!r}, which is not installed: install it, or correct source")
-    return below(Path(spec.submodule_search_locations[0]), rest)
+    return file_inside(Path(spec.submodule_search_locations[0]), rest)
 
 
 def _in_archive(path: Path, member: str) -> bytes:
     with zipfile.ZipFile(path) as archive:
         if member not in archive.namelist():
             alike = [name for name in archive.namelist() if Path(name).suffix == Path(member).suffix]
-            raise UserError(f"{path} holds no file {member!r}: {closest(member, alike)}")
+            raise UserError(f"{path} holds no file {member!r}{suggest(member, alike)}")
         return archive.read(member)
 
 
@@ -246,7 +222,7 @@ def _id(record: Any, key: str, source: str, where: str, number: int) -> str:
 def _split(record: Any, source: str, where: str, number: int) -> str:
     split: str = _field(record, "split", str, source, where, number)
     if split not in SPLITS:
-        raise UserError(f"{source}: {where}[{number}]: unknown split {split!r}: {closest(split, SPLITS)}")
+        raise UserError(f"{source}: {where}[{number}]: unknown split {split!r}{suggest(split, SPLITS)}")
     return split
 
 

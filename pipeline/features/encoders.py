@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from pipeline.core import paths
 from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
-from pipeline.core.params import StrictParams, check, pick
+from pipeline.core.params import StrictParams, section
 from pipeline.core.paths import MERGES_FILE
 from pipeline.features.images import Source, open_image
 
@@ -135,7 +135,7 @@ class Clip:
 
 def load_clip(name: str, params: dict[str, Any], device: torch.device) -> Clip:
     """The CLIP that params.yaml calls `name`; `UserError` when it is not there."""
-    return Clip(paths.foundation(name), check(ClipParams, pick(params, f"clips.{name}"), f"clips.{name}"), device)
+    return Clip(paths.foundation(name), section(ClipParams, params, f"clips.{name}"), device)
 
 
 def text_tower(model: nn.Module) -> Any:

@@ -65,7 +65,7 @@ def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
 
 def half(raw: NDArray[np.float32]) -> NDArray[np.float16]:
     """Raw features as a store keeps them: unit rows in float16."""
-    return (raw / np.maximum(_lengths(raw), 1e-12)).astype(np.float16)
+    return unit(raw).astype(np.float16)
 
 
 def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
