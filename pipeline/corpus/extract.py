@@ -32,7 +32,7 @@ from pipeline.corpus.readers import (
     Image,
     read_records,
 )
-from pipeline.features.images import locate
+from pipeline.features.images import in_shard, locate
 
 CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id", "text", "split")])
 IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split")])
@@ -235,7 +235,7 @@ def _located(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[
         except UserError as error:
             raise UserError(f"{params.source}: image {image.image_id}: {error}") from None
         path_in_raw = posixpath.normpath(posixpath.join(params.images, image.name))
-        if "!" in image.name:
+        if in_shard(image.name):
             locate(raw, path_in_raw)
         elif not os.path.isfile(path):
             missing.append(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import tarfile
 import zlib
@@ -34,15 +35,22 @@ class Member(NamedTuple):
 Source = Path | Member
 
 
+def in_shard(name: str) -> tuple[str, str] | None:
+    """Tar file and member of a name such as `shard.tar!member`; None for the name of a plain file."""
+    found = re.fullmatch(r"(.+\.tar)!(.+)", name)
+    return (found[1], found[2]) if found else None
+
+
 def locate(folder: Path, name: str) -> Source:
     """Where the picture `name` of an image table lies: a file below `folder`, or for `shard.tar!member` a part of one.
 
     Raises `UserError` for a name that leaves the folder, a broken tar file, or a member that it does not hold.
     """
-    file, bang, member = name.partition("!")
+    shard = in_shard(name)
+    if shard is None:
+        return file_inside(folder, name)
+    file, member = shard
     path = file_inside(folder, file)
-    if not bang:
-        return path
     members = _members(path, file_stamp(path))
     if member not in members:
         raise UserError(f"{path} holds no {member!r}: run `dvc repro`, or correct the record that names it")
