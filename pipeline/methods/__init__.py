@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 METHODS = {
     "raw": "pipeline.methods.raw:Raw",
+    "clipcap": "pipeline.methods.clipcap:ClipCap",
     "clipre": "pipeline.methods.clipre:ClipRe",
     "capdec": "pipeline.methods.capdec:CapDec",
     "decap": "pipeline.methods.decap:DeCap",

@@ -1,0 +1,105 @@
+"""ClipCap: a mapper from the image feature to a prefix, trained on captioned images (Mokady et al., 2021, arXiv:2111.09734).
+
+Paired: the upper bound that text-only methods are held against. The prefix is made of one feature at once, by an MLP or by a transformer
+with learned constants; the released training takes features as encoded and its notebooks take unit ones, here both see unit features.
+Legend: B batch, P prefix length, D CLIP width, W width of the language model's embeddings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.errors import UserError
+from pipeline.features.data import Corpus, Seen
+from pipeline.methods.base import Condition, Method, MethodParams, Need
+
+
+@dataclass(frozen=True)
+class ClipCapParams(MethodParams):
+    """mapping: `mlp` (with a tuned language model) or `transformer` (paper, section 3.2-3.3; 8 layers, 8 heads).
+
+    prefix: length of the prefix (paper: 10 for the MLP; 40 for the transformer in the released code).
+    layers, heads: of the transformer.
+    """
+
+    mapping: Literal["mlp", "transformer"] = "mlp"
+    prefix: int = 10
+    layers: int = 8
+    heads: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.prefix, self.layers, self.heads) < 1:
+            raise ValueError("prefix, layers and heads must be 1 or more")
+
+
+class MlpMapping(nn.Module):
+    """One feature to P embeddings through a hidden layer of half their size, tanh."""
+
+    def __init__(self, clip_width: int, lm_width: int, prefix: int) -> None:
+        super().__init__()
+        hidden = prefix * lm_width // 2
+        self.layers = nn.Sequential(nn.Linear(clip_width, hidden), nn.Tanh(), nn.Linear(hidden, prefix * lm_width))
+        self.prefix = prefix
+
+    def forward(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Prefix (B, P, W) and its mask (B, P)."""
+        return full(self.layers(condition.vectors[:, 0]).unflatten(1, (self.prefix, -1)))
+
+
+class TransformerMapping(nn.Module):
+    """P embeddings of the feature and P learned constants through pre-norm layers; what becomes of the constants is the prefix."""
+
+    def __init__(self, clip_width: int, lm_width: int, prefix: int, layers: int, heads: int) -> None:
+        super().__init__()
+        if lm_width % heads:
+            raise UserError(f"params.yaml: ClipCap's heads {heads} must divide the language model's width {lm_width}")
+        self.spread = nn.Linear(clip_width, prefix * lm_width)
+        self.constants = nn.Parameter(torch.randn(prefix, lm_width))
+        layer = nn.TransformerEncoderLayer(lm_width, heads, 2 * lm_width, dropout=0.0, batch_first=True, norm_first=True)
+        self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def forward(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Prefix (B, P, W) and its mask (B, P)."""
+        prefix = len(self.constants)
+        seen_BPW = self.spread(condition.vectors[:, 0]).unflatten(1, (prefix, -1))
+        whole = torch.cat([seen_BPW, self.constants.expand(len(seen_BPW), -1, -1)], dim=1)
+        return full(self.transformer(whole)[:, prefix:])
+
+
+def full(prefix_BPW: Tensor) -> tuple[Tensor, Tensor]:
+    """A prefix in which every embedding counts."""
+    return prefix_BPW, torch.ones(prefix_BPW.shape[:2], dtype=torch.bool, device=prefix_BPW.device)
+
+
+class ClipCap(Method):
+    paper = "ClipCap: CLIP Prefix for Image Captioning (Mokady et al., 2021); supervised, the upper bound"
+    supervision = "paired"
+    TrainParams = ClipCapParams
+
+    @property
+    def learns_from(self) -> frozenset[Need]:
+        return frozenset({"pairs"})
+
+    @property
+    def prefix_length(self) -> int:
+        return int(self.train.prefix)
+
+    def mapper(self, clip_width: int, lm_width: int, shape: str) -> nn.Module:
+        """ClipCap's own, whatever the decoder's `mapper` says."""
+        if self.train.mapping == "mlp":
+            return MlpMapping(clip_width, lm_width, self.train.prefix)
+        return TransformerMapping(clip_width, lm_width, self.train.prefix, self.train.layers, self.train.heads)
+
+    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+        """The feature of each caption's own image: (B, 1, D), unit rows."""
+        if corpus.pairs is None:
+            raise UserError(f"ClipCap is trained on captioned images, and {corpus.name} has none: name a corpus with `paired: true`")
+        return Condition.full(corpus.pairs.pictures.features[corpus.pairs.picture_of[rows]].float()[:, None])
+
+    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
+        """The image feature: (B, 1, D)."""
+        return Condition.full(seen.features[:, None])
