@@ -113,6 +113,7 @@ class _SettingsWork:
 
 def decoding_of(setting: Setting, params: dict[str, Any]) -> Decoding:
     """`captioning` with the setting's own values."""
+    check(Decoding, setting.captioning, f"settings, tested on {setting.test}: captioning")
     return check(Decoding, {**(params.get("captioning") or {}), **setting.captioning}, "captioning")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -42,7 +43,7 @@ from pipeline.sweep_table import (
     write_rows,
 )
 from pipeline.systems import Setting, System, find_system
-from pipeline.training import Plan, train_model, trained_model
+from pipeline.training import Plan, identity, train_model, trained_model
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,12 @@ class _Sweep:
         """The folder of a variant's model, trained if it has to be."""
         if not variant.plan.trains:
             return self._model(variant.starts_from) if variant.starts_from else paths.model(variant.name)
-        found = trained_model(variant.plan, self.device)
-        if found is None:
-            found = paths.WORK / "sweeps" / digest_of([asdict(variant.system), asdict(variant.plan.decoder),
-                                                      asdict(variant.plan.recipe)])[:16]
-            train_model(variant.plan, found, self.device)
-        return found
+        if found := trained_model(variant.plan, self.device):
+            return found
+        folder = paths.WORK / "sweeps" / identity(variant.plan, self.device)[:16]  # there only when it is complete
+        if not folder.exists():
+            train_model(variant.plan, folder, self.device)
+        return folder
 
     def _row(self, variant: Variant, captioner: Captioner, name: str, fingerprint: str) -> tuple[Row, NDArray[np.float32]]:
         """One row, and its CIDEr per image."""
@@ -189,7 +190,7 @@ def finished(table: Path, wanted: dict[Key, str]) -> tuple[dict[Key, Row], dict[
         try:
             cider = read_cider(file)
             known = {row.fingerprint: (row, cider[row.key]) for row in read_rows(file) if row.key in cider} | known
-        except (UserError, KeyError):  # of an older layout: its rows are computed again
+        except (UserError, KeyError, pa.ArrowException):  # damaged or of an older layout: its rows are computed again
             continue
     found = {key: known[fingerprint] for key, fingerprint in wanted.items() if fingerprint in known}
     return ({key: replace(row, system=key[0], variant=key[1], seed=key[2], setting=key[3]) for key, (row, _) in found.items()},

@@ -29,7 +29,7 @@ from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.core.tables import read_table
 from pipeline.corpus.choosing import choose_rows
-from pipeline.decoders import Decoder, DecoderParams, build, pad
+from pipeline.decoders import Decoder, DecoderParams, build, load, pad
 from pipeline.features.data import Corpus
 from pipeline.inputs import Training
 from pipeline.methods.base import Method, Phase
@@ -147,6 +147,8 @@ def _train_phase(phase: Phase, decoder: Decoder, recipe: Recipe, seed: int, snap
     if begun["step"]:
         print(f"resumed from step {begun['step']}", file=sys.stderr, flush=True)
     log, running, best = begun["log"], begun["running"], begun["best"]
+    if len(phase.rows) < recipe.batch:
+        raise UserError(f"{len(phase.rows)} rows are too few for batches of {recipe.batch}: lower the recipe's batch, or give more data")
     per_epoch = len(phase.rows) // recipe.batch
     for step in track(range(begun["step"], recipe.steps), label, recipe.steps, "steps", done=begun["step"]):
         if step == begun["step"] or step % per_epoch == 0:
@@ -209,7 +211,7 @@ def train_system(name: str, system: System, params: dict[str, Any], device: torc
     if plan.trains:
         log = train_model(plan, paths.model(name), device)
         write_json(paths.curve(name), log)
-        write_json(_memo(name), {"identity": _identity(plan, device), "model": digest_tree(paths.model(name))})
+        write_json(_memo(name), {"identity": identity(plan, device), "model": digest_tree(paths.model(name))})
     else:
         _adopt(plan)
         write_json(paths.curve(name), [])
@@ -218,16 +220,20 @@ def train_system(name: str, system: System, params: dict[str, Any], device: torc
 def train_model(plan: Plan, target: Path, device: torch.device) -> list[dict[str, Any]]:
     """Train into the folder `target`, and return the log: an entry per evaluation."""
     system, inputs = plan.system, Training(plan.system, plan.method)
-    with resumable(target, __name__, type(plan.method).__module__, identity=_identity(plan, device)) as work:
+    with resumable(target, __name__, type(plan.method).__module__, identity=identity(plan, device)) as work:
         corpus = inputs.load(device)
         decoder, log, cut = fit(plan, corpus, device, work.folder)
         decoder.save(work.output, _width(corpus), plan.decoder.mapper)
         write_json(work.output / "system.json", {
             **plan.card, "clip_digest": inputs.clip_digest(), "corpus_digest": digest_file(paths.corpus_table(system.corpus)),
             "detector_digest": inputs.detector_digest(), "parameters": sum(p.numel() for p in decoder.parameters()), "cut_captions": cut,
-            "best_step": min(log, key=lambda entry: entry["heldout_loss"])["step"],
+            "best_step": _best_step([entry for entry in log if entry["phase"] == log[-1]["phase"]]),
         })
     return log
+
+
+def _best_step(log: Sequence[dict[str, Any]]) -> int:
+    return int(min(log, key=lambda entry: float(entry["heldout_loss"]))["step"])
 
 
 def trained_model(plan: Plan, device: torch.device) -> Path | None:
@@ -235,7 +241,7 @@ def trained_model(plan: Plan, device: torch.device) -> Path | None:
     memo, folder = _memo(plan.name), paths.model(plan.name)
     if not memo.exists() or not folder.exists():
         return None
-    return folder if read_json(memo) == {"identity": _identity(plan, device), "model": digest_tree(folder)} else None
+    return folder if read_json(memo) == {"identity": identity(plan, device), "model": digest_tree(folder)} else None
 
 
 def _memo(name: str) -> Path:
@@ -243,7 +249,7 @@ def _memo(name: str) -> Path:
     return paths.WORK / "trained" / f"{name}.json"
 
 
-def _identity(plan: Plan, device: torch.device) -> str:
+def identity(plan: Plan, device: torch.device) -> str:
     """Digest of everything that decides a model's bytes."""
     start = _start(plan)
     return digest_of([plan.card, Training(plan.system, plan.method).digest(), digest_tree(start), device.type,
@@ -261,6 +267,9 @@ def _start(plan: Plan) -> Path:
 def _adopt(plan: Plan) -> None:
     """The model of a system that is not trained: what it starts from, under its own card."""
     start = _start(plan)
+    if plan.method.has_decoder and not (start / "system.json").exists():
+        raise UserError(f"params.yaml: recipe {plan.system.recipe} has 0 steps, so that system {plan.name} is what it starts from, and "
+                        f"{start} holds no model: name models/<system> in starts_from")
     with finished_folder(paths.model(plan.name)) as folder:
         if not plan.method.has_decoder:
             write_json(folder / "system.json", {**plan.card, "clip_digest": None, "detector_digest": None})
@@ -324,8 +333,11 @@ def fit(plan: Plan, corpus: Corpus, device: torch.device, scratch: Path) -> tupl
     splits = np.array(read_table(paths.corpus_table(plan.system.corpus), ["split"])["split"])
     rows = _trained_rows(plan, corpus, splits.tolist())
     torch.manual_seed(plan.system.seed)
-    decoder = build(plan.decoder, paths.DATA / plan.system.starts_from, _width(corpus), plan.method.prefix_length,
-                    plan.method.mapper).to(device)
+    start = _start(plan)
+    if (start / "decoder.json").exists():  # another system's model
+        decoder = load(start, device, plan.method.mapper).requires_grad_(True)
+    else:
+        decoder = build(plan.decoder, start, _width(corpus), plan.method.prefix_length, plan.method.mapper).to(device)
     encoded, cut = encode_captions(decoder, [corpus.texts[row] for row in rows], plan.decoder.max_tokens)
     captions: list[list[int]] = [[]] * len(corpus.texts)
     for row, ids in zip(rows.tolist(), encoded, strict=True):

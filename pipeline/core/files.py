@@ -20,9 +20,12 @@ UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, in hex; a missing one is a `UserError`."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `dvc repro`") from None
 
 
 def file_stamp(path: Path) -> tuple[str, int]:
@@ -120,4 +123,7 @@ def file_inside(folder: Path, name: str, resolve: Callable[[Path, str], Path] = 
     head, _, last = name.rpartition("/")
     if name.startswith("/") or last in ("", ".", "..") or UNWANTED.search(name):
         raise UserError(f"file name {name!r} leaves its folder {folder}, or names no file: correct the record that holds it")
-    return resolve(folder, head) / last
+    try:
+        return resolve(folder, head) / last
+    except UserError:
+        raise UserError(f"file name {name!r} leaves its folder {folder}: correct the record that holds it") from None

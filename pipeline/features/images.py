@@ -51,15 +51,23 @@ def locate(folder: Path, name: str) -> Source:
         return file_inside(folder, name)
     file, member = shard
     path = file_inside(folder, file)
-    members = _members(path, file_stamp(path))
+    members = _members(path, _version(path))
     if member not in members:
         raise UserError(f"{path} holds no {member!r}: run `dvc repro`, or correct the record that names it")
     return Member(path, member, *members[member])
 
 
+def _version(path: Path) -> tuple[int, ...]:
+    """Changes when a file is exchanged; tar files are padded, so that their size says little."""
+    if not path.exists():
+        return ()
+    about = path.stat()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+
+
 @lru_cache(maxsize=1024)
-def _members(tar: Path, stamp: tuple[str, int]) -> dict[str, tuple[int, int]]:
-    """Offset and size of every file in a tar file. stamp: so that an exchanged file is read anew."""
+def _members(tar: Path, version: tuple[int, ...]) -> dict[str, tuple[int, int]]:
+    """Offset and size of every file in a tar file. version: so that an exchanged file is read anew."""
     try:
         with tarfile.open(tar, "r:") as file:
             return {member.name: (member.offset_data, member.size) for member in file if member.isreg()}

@@ -56,11 +56,17 @@ def read_neighbours(store: FeatureStore, clip_name: str, corpus: str) -> NDArray
     folder = paths.neighbours(clip_name, corpus)
     if not (folder / "zarr.json").exists():
         raise UserError(f"{folder} is missing: run `dvc repro`")
-    neighbours = zarr.open_array(folder, mode="r")
-    made_from = (neighbours.attrs.get("source_digest"), neighbours.attrs.get("clip_digest"))
+    try:
+        neighbours = zarr.open_array(folder, mode="r")
+        made_from = (neighbours.attrs.get("source_digest"), neighbours.attrs.get("clip_digest"))
+        found = np.asarray(neighbours[...])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{folder} is damaged ({error}): restore it with `dvc checkout --force`") from None
     if made_from != (store.origin.source_digest, store.origin.clip_digest):
         raise UserError(f"{folder} was made from another corpus or CLIP than {store.path}: run `dvc repro`")
-    return np.asarray(neighbours[...])
+    if (found < 0).any():  # what Zarr reads where a chunk is missing
+        raise UserError(f"{folder} lacks chunks: restore it with `dvc checkout --force`, or delete it and run `dvc repro`")
+    return found
 
 
 def _open(work: Work, rows: int, neighbours: int) -> zarr.Array:

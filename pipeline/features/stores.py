@@ -1,6 +1,6 @@
 """Feature stores: unit rows of one CLIP space in Zarr v3, written shard by shard and read whole.
 
-Layout of `<name>.zarr`: `features` (N, D) or (N, F, D) float16 unit rows, `norms` (N,) or (N, F) float32 lengths before
+Layout: `features` (N, D) or (N, F, D) float16 unit rows, `norms` (N,) or (N, F) float32 lengths before
 normalisation. Attributes say which model made them and from what; they hold no times and no host names.
 """
 

@@ -34,8 +34,8 @@ class DetectorParams(StrictParams):
     """One entry of `detectors`; SynTIC does not name the threshold, 0.9 is ours.
 
     The model is the folder of that name in `data/foundation`, in transformers' layout. threshold: lowest score of an object that is kept.
-    precision: see
-    `Precision`. limit: at most so many objects a picture, the best first (100 is all that DETR finds). batch: pictures at once, in
+    precision: see `Precision`.
+    limit: at most so many objects a picture, the best first (100 is all that DETR finds). batch: pictures at once, in
     memory and through the model.
     """
 

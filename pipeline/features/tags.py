@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -78,7 +79,11 @@ def read_tagged(folder: Path, ids: Sequence[str], limit: int, clip_digest: str) 
     found = dict(zip(table["image_id"], table["objects"], strict=True))
     if missing := [key for key in ids if key not in found]:
         raise UserError(f"{folder} knows no image {missing[0]!r}: run `dvc repro`")
-    return objects_of([found[key] for key in ids], limit, load_file(folder / "labels.safetensors")["labels"])
+    try:
+        labels_CD = load_file(folder / "labels.safetensors")["labels"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise UserError(f"{folder / 'labels.safetensors'} is missing or damaged ({error}): restore it with `dvc checkout --force`") from None
+    return objects_of([found[key] for key in ids], limit, labels_CD)
 
 
 def objects_of(ranked: Sequence[Sequence[int]], limit: int, labels_CD: Tensor) -> Objects:

@@ -156,15 +156,15 @@ def load_generator(params: SynthesisParams, device: torch.device) -> Generator:
 def synthesize(corpus: str, params: SynthesisParams, device: torch.device) -> None:
     """Write `data/synthetic/<corpus>`: an image data set of drawn captions, `images.parquet`, WebDataset shards, and `report.json`.
 
-    images.parquet: image_id (the caption's id), path, split, text, attempts. Raises `UserError` if every picture was blanked.
+    images.parquet: image_id (the caption's id), path, split, text, attempts, origin. Raises `UserError` if every picture was blanked.
     """
     table = paths.corpus_table(corpus)
     columns = read_table(table, ["caption_id", "text", "split"])
     rows = choose_rows(columns["split"], params.captions)
     chosen = {key: value for key, value in asdict(params).items() if key not in ("corpora", "clips", "detectors")}
     generator = load_generator(params, device)
-    identity = {**chosen, "generator": generator.digest, "corpus": digest_file(table), "device": device.type,
-                "precision": generator.precision, "threads": torch.get_num_threads()}
+    origin = {**chosen, "generator": generator.digest, "precision": generator.precision}
+    identity = {**origin, "corpus": digest_file(table), "device": device.type, "threads": torch.get_num_threads()}
     with resumable(ImageSet(corpus, drawn=True).folder, __name__, **identity) as work:
         starts = [start for start in range(0, len(rows), _SHARD) if str(start) not in work.done]
         done = min(len(work.done) * _SHARD, len(rows))
@@ -176,7 +176,7 @@ def synthesize(corpus: str, params: SynthesisParams, device: torch.device) -> No
             write_pictures(work.output / _shard_name(start), {key: image for key, (image, _) in kept.items()},
                            {key: text for key, (_, text) in kept.items()})
             work.record(str(start), [attempts, [int(key) for key in kept]])
-        _write_tables(work, corpus, rows, columns)
+        _write_tables(work, corpus, rows, columns, digest_of(origin)[:16])
 
 
 def _shard_name(start: int) -> str:
@@ -197,8 +197,8 @@ def _drawn(generator: Generator, ids: Sequence[str], texts: Sequence[str]) -> tu
     return images, attempts
 
 
-def _write_tables(work: Work, corpus: str, rows: NDArray[np.int64], columns: dict[str, list[Any]]) -> None:
-    """The image table and the report, from what the ledger says of each shard."""
+def _write_tables(work: Work, corpus: str, rows: NDArray[np.int64], columns: dict[str, list[Any]], origin: str) -> None:
+    """The image table and the report, from what the ledger says of each shard. origin: digest of the generator and its parameters."""
     kept, attempts = [], []
     for start in range(0, len(rows), _SHARD):
         tried, whole = work.done[str(start)]
@@ -211,6 +211,7 @@ def _write_tables(work: Work, corpus: str, rows: NDArray[np.int64], columns: dic
         "image_id": [columns["caption_id"][row] for row, _, _ in kept], "path": [path for _, path, _ in kept],
         "split": [columns["split"][row] for row, _, _ in kept], "text": [columns["text"][row] for row, _, _ in kept],
         "attempts": [number for _, _, number in kept],
+        "origin": [origin] * len(kept),  # so that features of other pictures of the same captions are known for what they are
     }), work.output / "images.parquet")
     there = {row for row, _, _ in kept}
     write_json(work.output / "report.json", {
