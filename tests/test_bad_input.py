@@ -66,7 +66,7 @@ def foreign_weights(project: Project) -> None:
 
 
 def other_clip(project: Project) -> None:
-    attributes = project.folder / "data/features/micro/text/scenes.zarr/zarr.json"
+    attributes = project.folder / "data/features/micro/text/scenes/features/zarr.json"
     content = json.loads(attributes.read_text())
     content["attributes"]["clip_digest"] = "0" * 64
     attributes.write_text(json.dumps(content))
@@ -88,15 +88,27 @@ def edit(key: str, value: object) -> Callable[[Project], None]:
     (not_an_image, "embed_images", "micro scenes", "00001.png"),
     (no_weights, "embed_text", "micro scenes", "data/foundation/micro"),
     (foreign_weights, "embed_text", "micro scenes", "data/foundation/micro"),
-    (other_clip, "train", "decap", "scenes"),
-    (edit("systems.text.knight.train.kk", 3), "train", "knight", "did you mean 'k'"),
-    (edit("systems.text.knight.train.k", "three"), "train", "knight", "'three'"),
-    (edit("systems.text.knight.train.k", 100), "train", "knight", "index.neighbours"),
-    (edit("systems.text.knight.method", "nite"), "train", "knight", "available"),
-    (edit("settings.in-domain.split", "exam"), "caption", "knight", "'exam'"),
-    (edit("recipes.small.steps", 0), "train", "knight", "steps"),
+    (other_clip, "train", "knight", "text/scenes/neighbours was made from another corpus or CLIP"),
+    (other_clip, "caption", "decap", "text/scenes/features was made with another CLIP"),
+    (edit("systems.knight.train.kk", 3), "train", "knight", "did you mean 'k'"),
+    (edit("systems.knight.train.k", "three"), "train", "knight", "'three'"),
+    (edit("systems.knight.train.k", 100), "train", "knight", "index.neighbours"),
+    (edit("systems.knight.method", "nite"), "train", "knight", "available"),
+    (edit("settings.pictures.in-domain.split", "exam"), "caption", "knight", "'exam'"),
+    (edit("recipes.small.steps", -1), "train", "knight", "steps 0 or more"),
+    (edit("recipes.small.steps", 0), "train", "knight", "0 steps"),
+    (edit("systems.knight.recipe", "smal"), "train", "knight", "did you mean 'small'"),
+    (edit("systems.knight.decoder", "smal"), "train", "knight", "did you mean 'small'"),
+    (edit("systems.knight.suite", "picture"), "caption", "knight", "did you mean 'pictures'"),
+    (edit("systems.knight.looks_at", "judge/image"), "train", "knight", "the system's clip is 'micro'"),
+    (edit("systems.knight.learns_from", "micro/image"), "train", "knight", "name text there"),
+    (edit("systems.syntic.looks_at", "micro/image"), "caption", "syntic", "name tagged there"),
+    (edit("systems.raw.starts_from", "models/deca"), "train", "raw", "data/models/deca"),
+    (edit("settings.pictures.in-domain.test", "album"), "caption", "knight", "data/corpus/album"),
+    (edit("settings.pictures.in-domain.captioning", {"beam": 1}), "caption", "knight", "did you mean 'beams'"),
+    (edit("settings.pictures.in-domain.detector", "other"), "caption", "syntic", "micro/tagged/other/scenes"),
     (edit("evaluation.judge", "micro"), "evaluate", "knight", "evaluation.judge"),
-    (edit("evaluation.prompt", "a picture of "), "evaluate", "knight", "references/scenes.zarr was made from another table"),
+    (edit("evaluation.prompt", "a picture of "), "evaluate", "knight", "references/scenes was made from another table"),
 ])
 def test_bad_input_is_one_line_that_names_it(finished: Project, tmp_path: Path, damage: Callable[[Project], None], stage: str,
                                              arguments: str, named: str) -> None:
@@ -135,7 +147,7 @@ def full() -> None:
 
 @pytest.mark.parametrize(("stage", "arguments", "artefact", "target", "calls"), [
     ("world", "scenes", "raw/scenes", "pipeline.world.dataset:write_json", 0),
-    ("embed_text", "micro scenes", "features/micro/text/scenes.zarr", "zarr.storage._local:_put", 3),
+    ("embed_text", "micro scenes", "features/micro/text/scenes/features", "zarr.storage._local:_put", 3),
     ("train", "knight", "models/knight", "torch:save", 1),
     ("caption", "decap", "captions/decap", "pipeline.captioning:write_json", 1),
     ("evaluate", "decap", "scores/decap", "pyarrow.parquet:write_table", 1),

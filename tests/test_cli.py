@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from pipeline.methods import METHODS, find_method
+from pipeline.sweep_table import read_rows
 from tests.project import Project
 
 
@@ -98,7 +100,8 @@ def test_doctor_finds_everything_in_a_finished_project_and_names_what_a_damaged_
 
 def test_a_sweep_resumes_and_compares_its_systems(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
-    project.edit("sweeps", {"tiny": {"systems": ["raw", "decap"], "seeds": [0, 1], "settings": ["in-domain"], "split": "val"}})
+    where = {"settings": ["pictures.in-domain"], "split": "val"}
+    project.edit("sweeps", {"tiny": {"systems": ["raw", "decap"], "seeds": [0, 1], **where}})
     unpaired(project, "sweep", "tiny")
     table = project.folder / "data/sweeps/tiny.csv"
     whole = table.read_text()
@@ -107,8 +110,9 @@ def test_a_sweep_resumes_and_compares_its_systems(finished: Project, tmp_path: P
     again = unpaired(project, "sweep", "tiny")
     assert table.read_text() == whole
     assert again.stdout.count("CIDEr") == 1, "finished rows were computed again"
-    project.edit("sweeps", {"part": {"systems": ["decap"], "vary": {"seed": [1]}, "settings": ["in-domain"], "split": "val"}})
+    project.edit("sweeps", {"part": {"systems": ["decap"], "vary": {"seed": [1]}, **where}})
     assert "CIDEr" not in unpaired(project, "sweep", "part").stdout, "another sweep's rows were computed again"
-    (row,) = (project.folder / "data/sweeps/part.csv").read_text().splitlines()[1:]
-    assert row.replace("seed=1", "") in whole
+    (row,) = read_rows(project.folder / "data/sweeps/part.csv")
+    assert row.values == {"seed": 1}
+    assert replace(row, variant="{}") in read_rows(table)
     assert len((project.folder / "data/sweeps/tiny-comparisons.csv").read_text().splitlines()) == 3

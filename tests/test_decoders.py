@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+from pipeline import decoders
 from pipeline.core.files import digest_tree
-from pipeline.decoders import IGNORE, Decoder, DecoderParams, Decoding, build, load, pad
-from pipeline.methods.base import Condition
+from pipeline.decoders import IGNORE, Decoder, DecoderParams, pad
+from pipeline.decoding import Decoding
+from pipeline.methods.base import Condition, VectorMapper
 
 CPU = torch.device("cpu")
 # a cached key or value and a recomputed one come from products of another shape, added in another order
@@ -27,9 +30,9 @@ def row(whole: Condition, index: int) -> Condition:
 @torch.inference_mode()
 def naive_log_probabilities(decoder: Decoder, one: Condition, ids: list[int]) -> torch.Tensor:
     """(V,) of the token after `ids`: the vectors that count, the start token and `ids`, all computed anew."""
-    prefix = decoder.mapper(one.vectors[0][one.mask[0]])
+    prefix, _ = decoder.mapper(Condition.full(one.vectors[:, one.mask[0]]))
     tokens = decoder.lm.get_input_embeddings()(torch.tensor([decoder.tokenizer.start, *ids]))
-    return torch.log_softmax(decoder.lm(inputs_embeds=torch.cat([prefix, tokens])[None]).logits[0, -1].double(), dim=-1)
+    return torch.log_softmax(decoder.lm(inputs_embeds=torch.cat([prefix[0], tokens])[None]).logits[0, -1].double(), dim=-1)
 
 
 def naive_beam_search(decoder: Decoder, one: Condition, decoding: Decoding) -> str:
@@ -169,18 +172,26 @@ def small(**changes: object) -> DecoderParams:
     return DecoderParams(**{"layers": 1, "heads": 2, "width": 16, "dropout": 0.1, "max_tokens": 12, **changes})
 
 
+def build(params: DecoderParams, clip_folder: Path, prefix_length: int = 1) -> Decoder:
+    return decoders.build(params, clip_folder, 8, prefix_length, VectorMapper)
+
+
+def load(folder: Path) -> Decoder:
+    return decoders.load(folder, CPU, VectorMapper)
+
+
 @pytest.fixture(params=["mlp", "linear"])
 def trained(request, tiny_clip_folder) -> tuple[Decoder, str]:
     torch.manual_seed(0)
-    return build(small(mapper=request.param), tiny_clip_folder, 8, 2).eval(), request.param
+    return build(small(mapper=request.param), tiny_clip_folder, 2).eval(), request.param
 
 
 def test_a_saved_decoder_gives_the_same_captions_and_loss(trained, tmp_path):
     decoder, mapper = trained
     given, decoding = condition(4, 2), Decoding(beams=2, max_new_tokens=6)
     (tmp_path / "model").mkdir()
-    decoder.save(tmp_path / "model", mapper)
-    again = load(tmp_path / "model", CPU)
+    decoder.save(tmp_path / "model", 8, mapper)
+    again = load(tmp_path / "model")
     captions = decoder.generate(given, decoding)
     assert again.generate(given, decoding) == captions
     assert any(captions)
@@ -192,8 +203,8 @@ def test_a_saved_decoder_gives_the_same_captions_and_loss(trained, tmp_path):
 def test_a_loaded_decoder_neither_drops_out_nor_trains(trained, tmp_path):
     decoder, mapper = trained
     (tmp_path / "model").mkdir()
-    decoder.save(tmp_path / "model", mapper)
-    again = load(tmp_path / "model", CPU)
+    decoder.save(tmp_path / "model", 8, mapper)
+    again = load(tmp_path / "model")
     assert not again.training
     assert not any(parameter.requires_grad for parameter in again.parameters())
 
@@ -202,7 +213,7 @@ def test_two_saves_have_identical_bytes_and_no_pickle(trained, tmp_path):
     decoder, mapper = trained
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        decoder.save(tmp_path / name, mapper)
+        decoder.save(tmp_path / name, 8, mapper)
     assert digest_tree(tmp_path / "one") == digest_tree(tmp_path / "two")
     assert {path.suffix for path in (tmp_path / "one").rglob("*") if path.is_file()} <= {".safetensors", ".json", ".gz"}
 
@@ -211,7 +222,7 @@ def test_two_saves_have_identical_bytes_and_no_pickle(trained, tmp_path):
 def model(tiny_clip_folder, tmp_path):
     torch.manual_seed(0)
     (tmp_path / "model").mkdir()
-    build(small(), tiny_clip_folder, 8, 1).save(tmp_path / "model", "mlp")
+    build(small(), tiny_clip_folder).save(tmp_path / "model", 8, "mlp")
     return tmp_path / "model"
 
 
@@ -219,45 +230,45 @@ def model(tiny_clip_folder, tmp_path):
                                   "bpe_merges.txt.gz"])
 def test_a_model_that_lacks_a_file_is_named(model, user_error, name):
     shutil.rmtree(model / name) if name == "lm" else (model / name).unlink()
-    assert str(model) in user_error(load, model, CPU)
+    assert str(model) in user_error(load, model)
 
 
 @pytest.mark.parametrize("name", ["decoder.json", "mapper.safetensors", "lm/model.safetensors", "lm/config.json", "bpe_merges.txt.gz"])
 def test_a_model_with_a_cut_file_is_named(model, user_error, name):
     content = (model / name).read_bytes()
     (model / name).write_bytes(content[: len(content) // 2])
-    assert str(model) in user_error(load, model, CPU)
+    assert str(model) in user_error(load, model)
 
 
 def test_a_mapper_of_another_model_is_refused(model, tiny_clip_folder, tmp_path, user_error):
     (tmp_path / "other").mkdir()
-    build(small(width=32), tiny_clip_folder, 8, 1).save(tmp_path / "other", "mlp")
+    build(small(width=32), tiny_clip_folder).save(tmp_path / "other", 8, "mlp")
     shutil.copyfile(tmp_path / "other" / "mapper.safetensors", model / "mapper.safetensors")
-    assert str(model) in user_error(load, model, CPU)
+    assert str(model) in user_error(load, model)
 
 
 def test_initial_weights_follow_from_the_seed(tiny_clip_folder):
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        return torch.cat([parameter.flatten() for parameter in build(small(), tiny_clip_folder, 8, 1).parameters()])
+        return torch.cat([parameter.flatten() for parameter in build(small(), tiny_clip_folder).parameters()])
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
 
 
 def test_a_width_that_the_heads_do_not_divide_is_named(tiny_clip_folder, user_error):
-    assert "width 16 must be a multiple of its heads 3" in user_error(build, small(heads=3), tiny_clip_folder, 8, 1)
+    assert "width 16 must be a multiple of its heads 3" in user_error(build, small(heads=3), tiny_clip_folder)
 
 
 def test_an_unknown_language_model_is_named(tiny_clip_folder, tmp_path, user_error):
     missing = str(tmp_path / "no-model")
-    assert f"language model {missing} cannot be loaded" in user_error(build, small(pretrained=missing), tiny_clip_folder, 8, 1)
+    assert f"language model {missing} cannot be loaded" in user_error(build, small(pretrained=missing), tiny_clip_folder)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_captions_may_be_as_long_as_the_longest_one_in_training(tiny_clip_folder, beams):
     torch.manual_seed(0)
-    decoder = build(small(max_tokens=12), tiny_clip_folder, 8, 5).eval()
+    decoder = build(small(max_tokens=12), tiny_clip_folder, 5).eval()
     assert len(decoder.generate(condition(2, 5), Decoding(beams=beams, max_new_tokens=12))) == 2
 
 

@@ -153,7 +153,7 @@ DRAWN = {"synthesize@scenes", "tag_drawn@detector-scenes"} | EMBEDDED
     (edit("evaluation.samples", 60), EVALUATE),
     (edit("evaluation.prompt", "a picture of "), {"embed_judged@scenes"} | EVALUATE),
     (edit("recipes.small.steps", 41), KNIGHT | DECAP),
-    (edit("index.neighbours", 7), {"index@micro-scenes"} | TRAIN),
+    (edit("index.neighbours", 7), {"index@micro-scenes"} | KNIGHT | DECAP | of("syntic", "caption", "evaluate")),
     (edit("world.scenes.test", 11),
      {"world@scenes", "extract@scenes", "embed_text@micro-scenes", "embed_images@micro-scenes", "embed_judged@scenes", "index@micro-scenes"}
      | TAGGED | DRAWN | TRAIN),

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from pipeline.captioning import Captioner
+from pipeline.core import paths
+from pipeline.core.files import digest_tree, read_json, write_json
 from pipeline.decoders import IGNORE, pad
 from pipeline.methods import find_method
-from pipeline.methods.capdec import CapDecParams
-from pipeline.training import Recipe, encode_captions, schedule, train
+from pipeline.methods.base import Phase
+from pipeline.methods.capdec import CapDec, CapDecParams
+from pipeline.optimisation import schedule
+from pipeline.systems import find_system, make_method
+from pipeline.training import Recipe, Task, encode_captions, train, train_system
+from tests.tiny_systems import CPU, make_project, params
 
-RECIPE = Recipe(steps=12, batch=4, learning_rate=0.01, warmup=3, evaluate_every=4)
+RECIPE = Recipe(steps=12, batch=4, learning_rate=0.01, warmup=3, evaluate_every=4, snapshot_every=4)
 
 
 class Killed(BaseException):
@@ -47,8 +59,8 @@ def sentences(count: int, seed: int = 0) -> list[list[int]]:
 
 def run(method, decoder, corpus, scratch, recipe: Recipe = RECIPE, seed: int = 5, captions: list[list[int]] | None = None):
     scratch.mkdir(exist_ok=True)
-    log = train(method, decoder, corpus, captions or sentences(40), np.arange(30), np.arange(30, 40), recipe, seed, scratch, "train")
-    return log, decoder.state_dict()
+    task = Task(method, decoder, corpus, captions or sentences(40), np.arange(30), np.arange(30, 40), recipe, seed)
+    return train(task, scratch, "train"), decoder.state_dict()
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -56,14 +68,16 @@ def equal(one: dict, other: dict) -> bool:
 
 
 # per evaluation 4 steps and 3 held-out batches: killed in the first step, before and after a snapshot, in an evaluation, in the last step
+@pytest.mark.parametrize(("every", "kept_from"), [(4, 7), (3, 3), (6, 9), (100, 21)])
 @pytest.mark.parametrize("call", [0, 5, 7, 8, 12, 17])
-def test_an_interrupted_training_ends_in_the_very_weights_of_an_uninterrupted_one(make_corpus, make_decoder, noisy, tmp_path, call):
-    corpus = make_corpus()
-    expected_log, expected = run(noisy, make_decoder(dropout=0.2), corpus, tmp_path / "whole")
+def test_an_interrupted_training_ends_in_the_very_weights_of_an_uninterrupted_one(make_corpus, make_decoder, noisy, tmp_path, call, every,
+                                                                                  kept_from):
+    corpus, recipe = make_corpus(), replace(RECIPE, snapshot_every=every)
+    expected_log, expected = run(noisy, make_decoder(dropout=0.2), corpus, tmp_path / "whole", RECIPE)
     with pytest.raises(Killed):
-        run(kill_at(find_method("capdec")(CapDecParams(0.05), None), call), make_decoder(dropout=0.2), corpus, tmp_path / "killed")
-    assert (tmp_path / "killed" / "snapshot.pt").exists() == (call >= 7)
-    log, weights = run(noisy, make_decoder(dropout=0.2), corpus, tmp_path / "killed")
+        run(kill_at(find_method("capdec")(CapDecParams(0.05), None), call), make_decoder(dropout=0.2), corpus, tmp_path / "killed", recipe)
+    assert (tmp_path / "killed" / "phase-0.pt").exists() == (call >= kept_from)
+    log, weights = run(noisy, make_decoder(dropout=0.2), corpus, tmp_path / "killed", recipe)
     assert equal(weights, expected)
     assert log == expected_log
     assert [entry["step"] for entry in log] == [4, 8, 12]
@@ -95,16 +109,16 @@ def naive_heldout_loss(decoder, corpus, captions: list[list[int]], rows: range) 
     return sum(loss * tokens for loss, tokens in losses) / sum(tokens for _, tokens in losses)
 
 
-def test_the_weights_of_the_lowest_held_out_loss_are_kept_not_the_last(make_corpus, make_decoder, tmp_path):
+def test_the_weights_of_the_lowest_held_out_loss_by_tokens_are_kept_not_the_last(make_corpus, make_decoder, tmp_path):
     corpus = make_corpus()
     # held-out sentences say what the training sentences never say: the more is learnt, the worse they are read
-    captions = [[0, 5, 5, 5, 1]] * 30 + [[0, 9, 8, 9, 1]] * 10
+    captions = [[0, 5, 5, 5, 1]] * 30 + [[0, 9, 8, 9, 1], [0, 9, 1], [0, 8, 8, 9, 8, 9, 9, 8, 1], [0, 1], [0, 9, 9, 9, 1]] * 2
     decoder = make_decoder(spread=0.02)
     log, _ = run(find_method("decap")(None, None), decoder, corpus, tmp_path, captions=captions)
     losses = [entry["heldout_loss"] for entry in log]
     assert min(losses) == losses[0] < losses[-1] - 0.1
     decoder.eval()
-    # rounded to 4 digits in the log; held-out sentences of one length, so that the mean over batches is the mean over tokens
+    # rounded to 4 digits in the log
     assert naive_heldout_loss(decoder, corpus, captions, range(30, 40)) == pytest.approx(losses[0], abs=1e-4)
 
 
@@ -115,6 +129,65 @@ def test_a_resumed_training_remembers_the_best_weights_of_before(make_corpus, ma
         run(kill_at(find_method("decap")(None, None), 17), make_decoder(spread=0.02), make_corpus(), tmp_path / "killed", captions=captions)
     _, weights = run(find_method("decap")(None, None), make_decoder(spread=0.02), make_corpus(), tmp_path / "killed", captions=captions)
     assert equal(weights, expected)
+
+
+class TwoPhases(CapDec):
+    """Trained on the captions, then on the first twelve of them; what the second phase saw. scores: its own, in place of the loss."""
+
+    def __init__(self, scores: tuple[float, ...] = ()) -> None:
+        super().__init__(CapDecParams(0.05), None)
+        self.scores = list(scores)
+        self.weights: list[dict] = []  # at its first step and at each score
+        self.rows: set[int] = set()
+
+    def phases(self, task: Task) -> list[Phase]:
+        first = task.cross_entropy()
+
+        def keep() -> None:
+            self.weights.append({key: value.clone() for key, value in task.decoder.state_dict().items()})
+
+        def loss(rows, generator):
+            if not self.rows:
+                keep()
+            self.rows.update(rows.tolist())
+            return first.loss(rows, generator)
+
+        def score() -> float:
+            keep()
+            return self.scores.pop(0) if self.scores else first.score()
+
+        return [first, Phase("again", task.train_rows[:12], first.lengths, loss, score)]
+
+
+def test_a_phase_begins_with_the_best_weights_of_the_one_before_and_draws_from_its_own_rows(make_corpus, make_decoder, tmp_path):
+    method = TwoPhases()
+    log, _ = run(method, make_decoder(), make_corpus(), tmp_path / "both")
+    assert [(entry["phase"], entry["step"]) for entry in log] == [(phase, step) for phase in ("cross-entropy", "again")
+                                                                  for step in (4, 8, 12)]
+    assert method.rows == set(range(12))
+    _, first = run(CapDec(CapDecParams(0.05), None), make_decoder(), make_corpus(), tmp_path / "first")
+    assert equal(method.weights[0], first)
+
+
+@pytest.mark.parametrize("scores", [(3.0, 2.0, 1.0), (1.0, 2.0, 3.0), (2.0, 1.0, 3.0)])
+def test_a_phase_keeps_the_weights_that_its_own_score_likes_best(make_corpus, make_decoder, tmp_path, scores):
+    method = TwoPhases(scores)
+    log, weights = run(method, make_decoder(), make_corpus(), tmp_path)
+    assert [entry["heldout_loss"] for entry in log][3:] == list(scores)
+    assert [equal(weights, scored) for scored in method.weights[1:]] == [value == 1.0 for value in scores]
+
+
+# the first phase is 12 steps and 9 looks at held-out batches
+@pytest.mark.parametrize("call", [5, 20, 21, 23, 28, 30])
+def test_a_training_of_two_phases_killed_in_either_ends_in_the_very_weights_of_an_uninterrupted_one(make_corpus, make_decoder, tmp_path,
+                                                                                                    call):
+    corpus = make_corpus()
+    expected_log, expected = run(TwoPhases(), make_decoder(dropout=0.2), corpus, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(kill_at(TwoPhases(), call), make_decoder(dropout=0.2), corpus, tmp_path / "killed")
+    log, weights = run(TwoPhases(), make_decoder(dropout=0.2), corpus, tmp_path / "killed")
+    assert equal(weights, expected)
+    assert log == expected_log
 
 
 def test_training_teaches_the_decoder_to_say_what_the_corpus_says(make_corpus, make_decoder, tmp_path):
@@ -145,8 +218,8 @@ def test_every_training_sentence_is_seen_once_an_epoch_and_held_out_ones_never(m
 
 @pytest.mark.parametrize(("train_rows", "heldout_rows"), [(3, 10), (0, 10), (30, 0)])
 def test_too_small_a_corpus_is_told_with_its_numbers(make_corpus, make_decoder, noisy, tmp_path, user_error, train_rows, heldout_rows):
-    message = user_error(train, noisy, make_decoder(), make_corpus(), sentences(40), np.arange(train_rows),
-                         np.arange(30, 30 + heldout_rows), RECIPE, 0, tmp_path, "train")
+    task = Task(noisy, make_decoder(), make_corpus(), sentences(40), np.arange(train_rows), np.arange(30, 30 + heldout_rows), RECIPE, 0)
+    message = user_error(train, task, tmp_path, "train")
     assert f"{train_rows} training and {heldout_rows} held-out sentences are too few for batches of 4" in message
 
 
@@ -180,3 +253,117 @@ def test_an_epoch_visits_each_caption_once_in_batches_of_like_length() -> None:
     firsts = [lengths[rows].mean() for rows in batches]
     assert firsts != sorted(firsts), "short captions must not all come first"
     assert not all((a == b).all() for a, b in zip(batches, epoch_batches(np.arange(1000), lengths, 16, seed=3, epoch=2), strict=True))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, tiny_clip_folder, tiny_clip) -> Path:
+    """A project in which one system is trained."""
+    folder = tmp_path_factory.mktemp("training")
+    make_project(folder, tiny_clip_folder, tiny_clip)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make("decap")
+    return folder
+
+
+@pytest.fixture
+def inside(project, tmp_path, monkeypatch) -> None:
+    """A copy of the project as the current folder, to change."""
+    shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+
+
+def make(name: str, changes: dict[str, Any] | None = None) -> None:
+    """What the stage of a system does."""
+    train_system(name, find_system(name, params(changes)), params(changes), CPU)
+
+
+def weights_of(name: str) -> dict[str, torch.Tensor]:
+    folder = paths.model(name)
+    return {f"{file.name} {key}": value for file in sorted(folder.rglob("*.safetensors")) for key, value in load_file(file).items()}
+
+
+def test_a_model_tells_what_it_was_trained_on_and_how_it_went(inside):
+    card, curve = read_json(paths.model("decap") / "system.json"), read_json(paths.curve("decap"))
+    assert (card["name"], card["method"], card["seed"], card["recipe_params"]["steps"]) == ("decap", "decap", 0, 6)
+    assert {"caption", "looks_at", "looks_up", "suite"} & card.keys() == set()
+    assert [entry["step"] for entry in curve] == [2, 4, 6]
+    assert card["best_step"] == min(curve, key=lambda entry: entry["heldout_loss"])["step"]
+
+
+def test_the_same_system_trained_twice_has_the_same_bytes(inside):
+    before = digest_tree(paths.model("decap")), paths.curve("decap").read_bytes()
+    shutil.rmtree(paths.model("decap"))
+    shutil.rmtree(paths.WORK)
+    make("decap")
+    assert (digest_tree(paths.model("decap")), paths.curve("decap").read_bytes()) == before
+
+
+def test_a_system_that_is_not_trained_adopts_the_model_it_starts_from_under_its_own_card(inside):
+    make("raw")
+    assert equal(weights_of("raw"), weights_of("decap"))
+    card, start = (read_json(paths.model(name) / "system.json") for name in ("raw", "decap"))
+    assert (card["name"], card["method"], card["starts_from"], card["recipe"]) == ("raw", "raw", "models/decap", "none")
+    assert {key: card[key] for key in ("clip_digest", "corpus_digest", "parameters")} == {
+        key: start[key] for key in ("clip_digest", "corpus_digest", "parameters")}
+    assert read_json(paths.curve("raw")) == []
+    assert Captioner.load("raw", find_system("raw", params()), card["clip_digest"], CPU).decoder is not None
+
+
+def test_a_method_that_is_trained_may_adopt_a_model_too(inside):
+    changes = {"systems.warmer": {**params()["systems"]["decap"], "starts_from": "models/decap", "recipe": "none",
+                                  "caption": {"temperature": 1.0}}}
+    make("warmer", changes)
+    assert equal(weights_of("warmer"), weights_of("decap"))
+    assert read_json(paths.model("warmer") / "system.json")["method"] == "decap"
+
+
+def test_what_is_adopted_follows_what_it_was_adopted_from(inside):
+    make("raw")
+    before = weights_of("raw")
+    make("decap", {"systems.decap.seed": 1})
+    make("raw")
+    assert equal(weights_of("raw"), weights_of("decap"))
+    assert not equal(weights_of("raw"), before)
+
+
+def test_a_method_without_a_decoder_has_a_card_and_no_weights(inside):
+    make("clipre")
+    assert [file.name for file in paths.model("clipre").rglob("*")] == ["system.json"]
+    system = find_system("clipre", params())
+    assert not make_method("clipre", system).has_decoder
+    assert Captioner.load("clipre", system, "whatever", CPU).decoder is None
+    assert read_json(paths.curve("clipre")) == []
+
+
+def test_a_model_of_another_clip_is_not_adopted(inside, user_error):
+    file = paths.model("decap") / "system.json"
+    write_json(file, {**read_json(file), "clip": "other"})
+    assert "system raw has clip tiny, data/models/decap was trained with other" in user_error(make, "raw")
+    assert not paths.model("raw").exists()
+
+
+@pytest.mark.parametrize("recipe", ["none", "small"])
+def test_a_start_that_is_missing_is_named(inside, user_error, recipe):
+    message = user_error(make, "decap", {"systems.decap.starts_from": "models/deca", "systems.decap.recipe": recipe})
+    assert "data/models/deca, which system decap starts from, is missing" in message
+
+
+def test_a_system_of_no_steps_that_starts_from_no_model_is_told_so(inside, user_error):
+    message = user_error(make, "decap", {"systems.decap.recipe": "none"})
+    assert "0 steps" in message
+    assert "starts_from" in message
+
+
+def test_a_system_that_is_trained_further_begins_with_the_weights_it_starts_from(inside):
+    changes = {"systems.further": {**params()["systems"]["decap"], "starts_from": "models/decap", "recipe": "still"},
+               "recipes.still": {"steps": 1, "batch": 4, "learning_rate": 1e-12, "warmup": 0}}
+    make("further", changes)
+    start, end = weights_of("decap"), weights_of("further")
+    assert start.keys() == end.keys()
+    for key, value in start.items():
+        torch.testing.assert_close(end[key], value, atol=1e-6, rtol=0)
+
+
+def test_a_curve_is_what_dvc_plots(inside):
+    assert all(entry.keys() >= {"step", "heldout_loss", "train_loss", "phase"} for entry in read_json(paths.curve("decap")))

@@ -8,7 +8,19 @@ import sys
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of, digest_tree, finished_folder, inside, locked, publish, read_json, write_json
+from pipeline.core.files import (
+    digest_file,
+    digest_model,
+    digest_of,
+    digest_tree,
+    file_inside,
+    finished_folder,
+    inside,
+    locked,
+    publish,
+    read_json,
+    write_json,
+)
 
 HOLD_LOCK = "import fcntl,sys; f=open(sys.argv[1],'w'); fcntl.flock(f,fcntl.LOCK_EX); print('held',flush=True); sys.stdin.read()"
 
@@ -129,3 +141,30 @@ def test_a_record_cannot_name_a_file_outside_its_data_set(tmp_path, name):
 
 def test_a_name_below_its_folder_is_found(tmp_path):
     assert inside(tmp_path, "val/./00001.png") == (tmp_path / "val" / "00001.png").resolve()
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "link/secret", "", ".", "..", "a/", "a/..", "a\0b", "a\nb"])
+def test_a_record_cannot_name_what_is_no_file_of_its_data_set(tmp_path, user_error, name):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path)
+    assert str(folder) in user_error(file_inside, folder, name)
+
+
+def test_a_file_may_be_a_link_to_elsewhere_as_caches_and_image_stores_make_them(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "cached").write_text("x")
+    (tmp_path / "raw" / "00001.png").symlink_to(tmp_path / "cached")
+    assert file_inside(tmp_path / "raw", "00001.png").read_text() == "x"
+    with pytest.raises(UserError, match="leaves its folder"):
+        inside(tmp_path / "raw", "00001.png")
+
+
+def test_a_models_digest_is_of_what_decides_its_answers_alone(tmp_path):
+    (tmp_path / "model.safetensors").write_text("weights")
+    before = digest_model(tmp_path)
+    for name in ("provenance.json", "pictures.json", "pictures-0.png"):
+        (tmp_path / name).write_text("x")
+    assert digest_model(tmp_path) == before
+    (tmp_path / "model.safetensors").write_text("others")
+    assert digest_model(tmp_path) != before

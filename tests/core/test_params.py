@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.params import StrictParams, check, load, pick
+from pipeline.core.params import StrictParams, check, load, pick, suggest
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,14 @@ def test_a_dotted_key_is_followed_through_the_groups(user_error):
     assert "systems.text has no 'nkight'; did you mean 'knight'?" in message
     assert "params.yaml has no 'system'; did you mean 'systems'?" in user_error(pick, params, "system.text")
     assert "available: nothing" in user_error(pick, params, "empty.anything")
+
+
+def test_an_unknown_word_among_hundreds_is_answered_with_the_near_one_and_some_of_the_others():
+    known = [f"{letter}{number}" for letter in "ab" for number in range(100)]
+    line = suggest("b777", known)
+    assert line.startswith("; did you mean 'b77'? available: a0, a1, a10,")
+    assert line.endswith(", ...")
+    assert len(line.split(", ")) == 21
+    assert suggest("b777", known[:20]).count("...") == 0
+    assert suggest("xyz", ["a", 3]) == "; available: 3, a"
+    assert suggest("xyz", []) == "; available: nothing"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.core import paths, resume
-from pipeline.core.resume import resumable
+from pipeline.core.resume import Ledger, kept_ledgers, resumable
 
-TARGET = Path("data/features/corpus.zarr")
+TARGET = Path("data/features/corpus")
 HOLD_LOCK = "import fcntl,sys; f=open(sys.argv[1],'w'); fcntl.flock(f,fcntl.LOCK_EX); print('held',flush=True); sys.stdin.read()"
 
 
@@ -25,9 +25,10 @@ def _in_a_fresh_project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def work_until(killed_after: int | None, computed: list[str], target: Path = TARGET, **identity: object) -> None:
+def work_until(killed_after: int | None, computed: list[str], target: Path = TARGET, code: str = "pipeline.features.stores",
+               **identity: object) -> None:
     """Three shards, each a file; raises `Kill` once `killed_after` of them are recorded."""
-    with resumable(target, **identity) as work:
+    with resumable(target, code, **identity) as work:
         for number, shard in enumerate(("0", "8", "16")):
             if number == killed_after:
                 raise Kill
@@ -55,7 +56,7 @@ def test_finished_shards_are_not_computed_again_after_a_kill():
 def test_the_recorded_values_of_finished_shards_come_back():
     with pytest.raises(Kill):
         work_until(2, [], seed=1)
-    with resumable(TARGET, seed=1) as work:
+    with resumable(TARGET, "pipeline.features.stores", seed=1) as work:
         assert work.done == {"0": 0, "8": 1}
 
 
@@ -84,9 +85,19 @@ def test_work_of_other_parameters_is_not_continued(other):
 def test_work_of_older_code_is_not_continued(monkeypatch):
     with pytest.raises(Kill):
         work_until(2, [], seed=1)
-    monkeypatch.setattr(resume, "_code_digest", lambda: "edited")
+    monkeypatch.setattr(resume, "code_digest", lambda *modules: "edited")
     computed: list[str] = []
     work_until(None, computed, seed=1)
+    assert computed == ["0", "8", "16"]
+
+
+def test_work_of_another_module_is_not_continued():
+    with pytest.raises(Kill):
+        work_until(2, [], code="pipeline.features.images", seed=1)
+    computed: list[str] = []
+    with pytest.raises(Kill):
+        work_until(2, computed, code="pipeline.features.tagging", seed=1)
+    work_until(None, computed, code="pipeline.features.images", seed=1)
     assert computed == ["0", "8", "16"]
 
 
@@ -110,10 +121,10 @@ def test_success_sweeps_the_scratch_of_every_earlier_attempt():
 
 def test_success_leaves_the_scratch_of_other_artefacts_alone():
     with pytest.raises(Kill):
-        work_until(1, [], target=Path("data/features/other.zarr"), seed=1)
+        work_until(1, [], target=Path("data/features/other"), seed=1)
     work_until(None, [], seed=1)
     computed: list[str] = []
-    work_until(None, computed, target=Path("data/features/other.zarr"), seed=1)
+    work_until(None, computed, target=Path("data/features/other"), seed=1)
     assert computed == ["8", "16"]
 
 
@@ -176,3 +187,68 @@ def test_a_second_process_on_the_same_artefact_is_told_so(user_error):
         other.stdin.close()
     work_until(None, [], seed=1)
     assert len(published()) == 3
+
+
+def test_a_ledger_remembers_what_was_recorded_and_goes_on_after_it():
+    values = {"pictures-0.tar": [[1, 2], None], "a\nb \u2028 Zoë": "x", "2": None}
+    for shard, value in values.items():
+        Ledger(Path("ledger.jsonl")).record(shard, value)
+    found = Ledger(Path("ledger.jsonl"))
+    assert found.done == values
+    assert list(found.done) == list(values)
+
+
+def test_a_shard_that_is_recorded_again_has_its_last_value():
+    for value in (1, 2):
+        Ledger(Path("ledger.jsonl")).record("0", value)
+    assert Ledger(Path("ledger.jsonl")).done == {"0": 2}
+
+
+@pytest.mark.parametrize("kept", range(1, 60, 7))
+def test_a_ledger_cut_anywhere_holds_whole_shards_alone(kept):
+    file = Path("ledger.jsonl")
+    for shard in ("0", "1"):
+        Ledger(file).record(shard, "Zoë")
+    whole = file.read_bytes()
+    assert kept < len(whole)
+    file.write_bytes(whole[:kept])
+    assert list(Ledger(file).done) == ["0", "1"][: whole[:kept].count(b"\n")]
+    Ledger(file).record("2", None)
+    assert list(Ledger(file).done)[-1] == "2"
+
+
+def open_ledgers(*fingerprints: str, killed: bool = False) -> dict[str, dict[str, object]]:
+    """What the ledgers of these fingerprints hold; each then holds one caption more."""
+    found = {}
+    with kept_ledgers(TARGET) as ledgers:
+        for fingerprint in fingerprints:
+            ledger = ledgers.open(fingerprint)
+            found[fingerprint] = dict(ledger.done)
+            ledger.record(str(len(ledger.done)), "a cat")
+        if killed:
+            raise Kill
+        TARGET.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+def test_ledgers_of_parts_are_kept_when_the_artefact_is_finished_and_found_again():
+    assert open_ledgers("in-domain", "cross-domain") == {"in-domain": {}, "cross-domain": {}}
+    assert open_ledgers("in-domain", "cross-domain") == {"in-domain": {"0": "a cat"}, "cross-domain": {"0": "a cat"}}
+
+
+def test_ledgers_of_parts_survive_a_kill_and_those_of_other_parts_too():
+    open_ledgers("in-domain")
+    with pytest.raises(Kill):
+        open_ledgers("cross-domain", killed=True)
+    assert open_ledgers("in-domain", "cross-domain") == {"in-domain": {"0": "a cat"}, "cross-domain": {"0": "a cat"}}
+
+
+def test_ledgers_of_parts_that_are_no_longer_wanted_are_swept_away_at_the_end():
+    open_ledgers("in-domain", "cross-domain")
+    open_ledgers("in-domain")
+    assert open_ledgers("in-domain", "cross-domain") == {"in-domain": {"0": "a cat", "1": "a cat"}, "cross-domain": {}}
+
+
+def test_ledgers_of_parts_belong_to_one_process_and_one_artefact(user_error):
+    with kept_ledgers(TARGET), kept_ledgers(TARGET.with_name("other")):
+        assert "in use by another process" in user_error(kept_ledgers(TARGET).__enter__)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image as Picture
 
 from pipeline.core.errors import UserError
 from pipeline.corpus.extract import ExtractParams, draw, extract, hold_out
 from pipeline.corpus.readers import Caption
+from pipeline.features.images import locate, open_image, write_pictures
 
 
 def rows(out: Path, table: str) -> list[dict[str, str]]:
@@ -68,6 +71,90 @@ def test_the_corpus_holds_no_path_of_any_image(tmp_path: Path) -> None:
     extract(tmp_path, tmp_path / "out", KARPATHY)
     assert pq.read_schema(tmp_path / "out" / "corpus.parquet").names == ["caption_id", "image_id", "text", "split"]
     assert ".jpg" not in str(rows(tmp_path / "out", "corpus"))
+
+
+PAIRED = replace(KARPATHY, paired=True)
+
+
+def write_pictures_of_the_corpus(folder: Path) -> None:
+    for i, split in enumerate(("train", "train", "restval")):
+        (folder / "pictures" / split).mkdir(exist_ok=True)
+        (folder / "pictures" / split / f"{i}.jpg").write_bytes(b"x")
+
+
+def test_pictures_of_the_corpus_are_listed_only_where_pairs_are_asked_for(tmp_path: Path) -> None:
+    write_karpathy(tmp_path)
+    write_pictures_of_the_corpus(tmp_path)
+    extract(tmp_path, tmp_path / "out", KARPATHY)
+    assert {row["split"] for row in rows(tmp_path / "out", "images")} == {"val", "test", "unlabelled"}
+    report = extract(tmp_path, tmp_path / "paired", PAIRED)
+    assert [(row["image_id"], row["path"], row["split"]) for row in rows(tmp_path / "paired", "images")][:3] == [
+        ("0", "pictures/train/0.jpg", "train"), ("1", "pictures/train/1.jpg", "train"), ("2", "pictures/restval/2.jpg", "restval")]
+    assert rows(tmp_path / "paired", "images")[3:] == rows(tmp_path / "out", "images")
+    assert report["images"] == {"unlabelled": 1, "val": 1, "test": 1, "train": 2, "restval": 1}
+    for table in ("corpus", "references"):
+        assert rows(tmp_path / "paired", table) == rows(tmp_path / "out", table)
+
+
+def test_pictures_of_train_splits_that_are_not_asked_for_stay_out(tmp_path: Path) -> None:
+    write_karpathy(tmp_path)
+    write_pictures_of_the_corpus(tmp_path)
+    extract(tmp_path, tmp_path / "out", replace(PAIRED, train_splits=("train",)))
+    assert "restval" not in {row["split"] for row in rows(tmp_path / "out", "images")}
+
+
+def test_a_caption_of_a_paired_corpus_without_its_picture_is_named(tmp_path: Path) -> None:
+    write_karpathy(tmp_path)
+    write_pictures_of_the_corpus(tmp_path)
+    data = json.loads((tmp_path / "dataset.json").read_text())
+    del data["images"][1]["filename"]
+    (tmp_path / "dataset.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"^dataset\.json: caption 10 has no picture: add it, or set paired to false$"):
+        extract(tmp_path, tmp_path / "out", PAIRED)
+    (tmp_path / "captions.txt").write_text("A cat.\n")
+    with pytest.raises(UserError, match="caption 1 has no picture"):
+        extract(tmp_path, tmp_path / "out", ExtractParams("lines", "captions.txt", paired=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_picture_of_a_paired_corpus_is_named(tmp_path: Path) -> None:
+    write_karpathy(tmp_path)
+    write_pictures_of_the_corpus(tmp_path)
+    (tmp_path / "pictures/restval/2.jpg").unlink()
+    extract(tmp_path, tmp_path / "out", KARPATHY)
+    with pytest.raises(UserError, match=r"restval/2\.jpg is missing"):
+        extract(tmp_path, tmp_path / "out", PAIRED)
+
+
+def name_in_tar(folder: Path, member: str) -> None:
+    """The val picture of the data set lies in a tar file, under this name there."""
+    data = json.loads((folder / "dataset.json").read_text())
+    data["images"][3].update(filepath="", filename=f"shards/val.tar!{member}")
+    (folder / "dataset.json").write_text(json.dumps(data))
+
+
+def test_pictures_may_lie_in_tar_files(tmp_path: Path) -> None:
+    write_karpathy(tmp_path)
+    (tmp_path / "pictures/shards").mkdir()
+    write_pictures(tmp_path / "pictures/shards/val.tar", {"3": Picture.new("RGB", (8, 8))}, {"3": "a text"})
+    name_in_tar(tmp_path, "3.png")
+    extract(tmp_path, tmp_path / "out", KARPATHY)
+    (path,) = [row["path"] for row in rows(tmp_path / "out", "images") if row["split"] == "val"]
+    assert path == "pictures/shards/val.tar!3.png"
+    assert open_image(locate(tmp_path, path)).size == (8, 8)
+    name_in_tar(tmp_path, "4.png")
+    with pytest.raises(UserError, match=r"val\.tar holds no '4\.png'"):
+        extract(tmp_path, tmp_path / "out", KARPATHY)
+
+
+def test_a_photograph_with_an_exclamation_mark_in_its_name_is_extracted(tmp_path: Path) -> None:
+    write_karpathy(tmp_path)
+    data = json.loads((tmp_path / "dataset.json").read_text())
+    data["images"][3]["filename"] = "surprise!.jpg"
+    (tmp_path / "dataset.json").write_text(json.dumps(data))
+    (tmp_path / "pictures/val/3.jpg").rename(tmp_path / "pictures/val/surprise!.jpg")
+    extract(tmp_path, tmp_path / "out", KARPATHY)
+    assert "pictures/val/surprise!.jpg" in [row["path"] for row in rows(tmp_path / "out", "images")]
 
 
 def test_sentences_of_splits_that_are_not_asked_for_stay_out_and_are_counted(tmp_path: Path) -> None:
@@ -241,8 +328,8 @@ def test_a_failed_extraction_leaves_the_former_output_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("changes", "line"), [
-    ({"format": "karpaty"}, "unknown format 'karpaty': did you mean 'karpathy'"),
-    ({"split": "tset"}, "unknown split 'tset': did you mean 'test'"),
+    ({"format": "karpaty"}, "unknown format 'karpaty'; did you mean 'karpathy'"),
+    ({"split": "tset"}, "unknown split 'tset'; did you mean 'test'"),
     ({"bad_captions": "skipp"}, "did you mean 'skip'"),
     ({"train_splits": ("train", "val")}, "unknown train_splits 'val'"),
     ({"limit": 0}, "limit is 0"),

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.corpus.readers import READERS, Caption, Image, Records, below, read_records, read_source
+from pipeline.core.files import file_inside
+from pipeline.corpus.readers import READERS, Caption, Image, Records, read_records, read_source
 
 
 def read(folder: Path, content: Any, format: str, split: str = "train") -> Records:
@@ -35,7 +36,7 @@ def karpathy_image(number: int, split: str, **changes: Any) -> dict[str, Any]:
     return {"imgid": number, "filename": f"{number}.jpg", "split": split, "sentences": sentences} | changes
 
 
-def test_karpathy_images_keep_their_own_split_and_training_images_are_never_listed(tmp_path: Path) -> None:
+def test_karpathy_images_keep_their_own_split(tmp_path: Path) -> None:
     images = [
         karpathy_image(1, "train"),
         karpathy_image(2, "restval"),
@@ -51,14 +52,24 @@ def test_karpathy_images_keep_their_own_split_and_training_images_are_never_list
         Caption("40", "4", "Picture 4 .", "test"),
     ]
     assert records.images == [
+        Image("1", "1.jpg", "train"), Image("2", "2.jpg", "restval"),
         Image("901", "val2014/3.jpg", "val"), Image("4", "4.jpg", "test"), Image("5", "5.jpg", "unlabelled"),
     ]
 
 
-def test_a_training_image_of_karpathy_needs_no_file_name(tmp_path: Path) -> None:
-    image = karpathy_image(1, "train")
+def test_a_training_image_of_karpathy_needs_no_file_name_and_is_then_no_picture(tmp_path: Path) -> None:
+    image = karpathy_image(1, "train", filepath="train2014")
     del image["filename"]
-    assert len(read(tmp_path, {"images": [image]}, "karpathy").captions) == 1
+    records = read(tmp_path, {"images": [image]}, "karpathy")
+    assert len(records.captions) == 1
+    assert records.images == []
+
+
+@pytest.mark.parametrize("split", ["val", "test", "unlabelled"])
+def test_an_image_that_is_looked_at_needs_a_file_name(tmp_path: Path, split: str) -> None:
+    image = karpathy_image(1, split)
+    del image["filename"]
+    assert "no 'filename'" in refusal(tmp_path, {"images": [image]}, "karpathy")
 
 
 def test_an_unlabelled_image_with_sentences_is_refused(tmp_path: Path) -> None:
@@ -72,7 +83,13 @@ def test_coco_annotations_become_captions_of_the_split_asked_for(tmp_path: Path)
     test = read(tmp_path, data, "coco", split="test")
     assert test.captions == [Caption("8", "5", "A cat.", "test")]
     assert test.images == [Image("5", "a/5.jpg", "test")]
+    assert read(tmp_path, data, "coco", split="train").images == [Image("5", "a/5.jpg", "train")]
+
+
+def test_a_training_image_of_coco_needs_no_file_name_and_is_then_no_picture(tmp_path: Path) -> None:
+    data = {"images": [{"id": 5}], "annotations": [{"id": 8, "image_id": 5, "caption": "A cat."}]}
     assert read(tmp_path, data, "coco", split="train").images == []
+    assert "no 'file_name'" in refusal(tmp_path, data, "coco", split="test")
 
 
 def test_a_coco_annotation_of_an_unknown_image_is_refused(tmp_path: Path) -> None:
@@ -104,7 +121,7 @@ def test_maccap_captions_get_ids_of_their_own(tmp_path: Path) -> None:
                               {"split": "train", "image_name": "y.jpg", "captions": ["A dog."]}], "maccap")
     assert records.captions == [Caption("x.jpg#0", "x.jpg", "A cat.", "val"), Caption("x.jpg#1", "x.jpg", "A pet.", "val"),
                                 Caption("y.jpg#0", "y.jpg", "A dog.", "train")]
-    assert records.images == [Image("x.jpg", "x.jpg", "val")]
+    assert records.images == [Image("x.jpg", "x.jpg", "val"), Image("y.jpg", "y.jpg", "train")]
 
 
 def test_sources_in_archives_and_compressed_files_read_as_plain_ones(tmp_path: Path) -> None:
@@ -151,7 +168,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../secret", "a/../../secret", "/etc/hostname", "a/..", "", "a\0b", "a\nb"])
 def test_a_file_name_that_leaves_the_folder_or_names_no_file_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="leaves its folder"):
-        below(tmp_path, name)
+        file_inside(tmp_path, name)
 
 
 def test_files_linked_from_a_cache_elsewhere_can_be_read(tmp_path: Path) -> None:
@@ -207,5 +224,5 @@ def test_an_id_that_occurs_twice_is_named(tmp_path: Path, format: str, content: 
 
 def test_an_unknown_split_is_answered_with_the_near_one(tmp_path: Path) -> None:
     line = refusal(tmp_path, {"images": [karpathy_image(1, "trian")]}, "karpathy")
-    assert "images[0]: unknown split 'trian': did you mean 'train'?" in line
+    assert "images[0]: unknown split 'trian'; did you mean 'train'?" in line
     assert "only the karpathy format" in refusal(tmp_path, [{"split": "unlabelled", "image_name": "x", "captions": []}], "maccap")

@@ -1,19 +1,24 @@
-"""References as the judge reads them: behind the prompt, rounded as captions are, tied to their table and prompt."""
+"""Pictures as a CLIP sees them, real or drawn, and references as the judge reads them: behind the prompt, tied to table and prompt."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from pipeline.core import paths
-from pipeline.core.tables import reference_source
-from pipeline.features.embedding import embed_references
+from pipeline.core.files import digest_file
+from pipeline.core.paths import ImageSet
+from pipeline.features import stores
+from pipeline.features.embedding import embed_images, embed_references, reference_source
 from pipeline.features.encoders import Clip
-from pipeline.features.stores import half, read
+from pipeline.features.images import Source, write_pictures
+from pipeline.features.stores import Origin, half, read
 
 TEXTS = ["a red dog", "two cats on a mat", "a boat", "a red dog", "three small birds in a green tree"]
 PROMPT = "a picture of "
@@ -39,3 +44,75 @@ def test_another_prompt_or_another_table_is_another_source(references) -> None:
     assert reference_source("scenes", "") != before
     pq.write_table(pa.table({"text": TEXTS[:-1]}), paths.references_table("scenes"))
     assert reference_source("scenes", PROMPT) != before
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Image.Image]:
+    """Five pictures, as files of a data set and in a tar file of those drawn of its captions."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    found = {str(i): Image.fromarray(rng.integers(0, 255, (40 + 9 * i, 64, 3), dtype=np.uint8)) for i in range(5)}
+    real, drawn = ImageSet("scenes"), ImageSet("scenes", drawn=True)
+    for each in (real, drawn):
+        each.folder.mkdir(parents=True)
+        each.table.parent.mkdir(parents=True, exist_ok=True)
+    for key, picture in found.items():
+        picture.save(real.folder / f"{key}.png")
+    write_pictures(drawn.folder / "a.tar", found, dict.fromkeys(found, "a text"))
+    for each, path in ((real, "{}.png"), (drawn, "a.tar!{}.png")):
+        pq.write_table(pa.table({"image_id": list(found), "path": [path.format(key) for key in found]}), each.table)
+    return found
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_features_of_pictures_are_in_their_tables_order_and_say_whose_they_are(pictures, tiny_clip: Clip, drawn: bool) -> None:
+    embed_images("tiny", tiny_clip, ImageSet("scenes", drawn))
+    there = ImageSet("scenes", drawn)
+    store = read(there.features("tiny"))
+    assert np.array_equal(store.features, half(tiny_clip.encode_images(list(pictures.values()))))
+    assert store.origin == Origin("tiny", tiny_clip.digest, 8, tiny_clip.preprocessing, digest_file(there.table), "float32")
+
+
+def test_drawn_and_real_pictures_of_one_data_set_have_stores_of_their_own(pictures, tiny_clip: Clip) -> None:
+    for drawn in (False, True):
+        embed_images("tiny", tiny_clip, ImageSet("scenes", drawn))
+    assert ImageSet("scenes", drawn=True).features("tiny") != ImageSet("scenes").features("tiny")
+    one, other = (read(ImageSet("scenes", drawn).features("tiny")) for drawn in (False, True))
+    assert np.array_equal(one.features, other.features)
+    assert one.origin.source_digest != other.origin.source_digest
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_picture_exchanged_after_a_kill_is_embedded_again(pictures, tiny_clip: Clip, monkeypatch, drawn: bool) -> None:
+    monkeypatch.setattr(stores, "SHARD_ROWS", 2)
+    there = ImageSet("scenes", drawn)
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_clip, "encode_files", dying_at(2, tiny_clip))
+        with pytest.raises(KeyboardInterrupt):
+            embed_images("tiny", tiny_clip, there)
+    changed = {**pictures, "0": Image.new("RGB", (640, 640), "red")}
+    if drawn:
+        write_pictures(there.folder / "a.tar", changed, dict.fromkeys(changed, "a text"))
+    else:
+        changed["0"].save(there.folder / "0.png")
+    embed_images("tiny", tiny_clip, there)
+    assert np.array_equal(read(there.features("tiny")).features, half(tiny_clip.encode_images(list(changed.values()))))
+
+
+def dying_at(call: int, clip: Clip) -> Callable[[Sequence[Source]], np.ndarray]:
+    calls: list[int] = []
+
+    def encode(files: Sequence[Source]) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return Clip.encode_files(clip, files)
+
+    return encode
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_pictures_without_their_table_say_what_to_run(pictures, tiny_clip: Clip, user_error, drawn: bool) -> None:
+    there = ImageSet("scenes", drawn)
+    there.table.unlink()
+    assert user_error(embed_images, "tiny", tiny_clip, there) == f"{there.table} is missing: run `dvc repro`"

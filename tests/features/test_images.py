@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.features.images import list_images, open_image
+from pipeline.features.images import Member, Source, list_images, locate, open_image, source_stamp, write_pictures
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def ramp() -> np.ndarray:
     return (np.arange(16)[:, None] * 10 + np.arange(24)[None] * 4).clip(0, 250).astype(np.uint8)
 
 
-def pixels(path: Path) -> np.ndarray:
+def pixels(path: Source) -> np.ndarray:
     image = open_image(path)
     assert image.mode == "RGB"
     return np.asarray(image)
@@ -146,3 +148,128 @@ def test_a_folders_pictures_are_listed_by_name_with_sub_folders_and_without_othe
         (tmp_path / name).touch()
     assert list_images(tmp_path) == [tmp_path / "a.webp", tmp_path / "b" / "a.png", tmp_path / "c.JPG"]
     assert list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+
+
+def drawn(count: int = 3, seed: int = 0) -> dict[str, Image.Image]:
+    """Noise of different sizes, by key."""
+    rng = np.random.default_rng(seed)
+    return {f"{i:03d}": Image.fromarray(rng.integers(0, 255, (8 + i, 9, 3), dtype=np.uint8)) for i in range(count)}
+
+
+def write_shard(tar: Path, pictures: dict[str, Image.Image]) -> None:
+    write_pictures(tar, pictures, {key: f"caption {key} of a café" for key in pictures})
+
+
+def test_pictures_in_a_tar_file_open_as_they_were_written(tmp_path):
+    write_shard(tmp_path / "a.tar", drawn())
+    for key, picture in drawn().items():
+        np.testing.assert_array_equal(pixels(locate(tmp_path, f"a.tar!{key}.png")), np.asarray(picture))
+
+
+def test_a_shard_is_a_webdataset_of_pictures_beside_their_captions(tmp_path):
+    write_shard(tmp_path / "a.tar", drawn())
+    with tarfile.open(tmp_path / "a.tar") as file:
+        assert file.getnames() == [f"{key}.{suffix}" for key in drawn() for suffix in ("png", "txt")]
+        assert file.extractfile("001.txt").read().decode() == "caption 001 of a café"
+        np.testing.assert_array_equal(np.asarray(Image.open(file.extractfile("001.png"))), np.asarray(drawn()["001"]))
+
+
+def test_the_same_pictures_have_the_same_bytes_twice_wherever_and_whenever_they_are_written(tmp_path, monkeypatch):
+    write_shard(tmp_path / "a.tar", drawn())
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    (tmp_path / "elsewhere").mkdir()
+    write_shard(tmp_path / "elsewhere" / "b.tar", drawn())
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "elsewhere" / "b.tar").read_bytes()
+    write_shard(tmp_path / "c.tar", drawn(seed=1))
+    assert (tmp_path / "a.tar").read_bytes() != (tmp_path / "c.tar").read_bytes()
+
+
+def test_other_peoples_tar_files_are_read_too_with_folders_and_long_names_inside(tmp_path):
+    name = "train2014/" + "long/" * 40 + "photograph.jpg"
+    content = io.BytesIO()
+    Image.new("RGB", (4, 4), (200, 0, 0)).save(content, "PNG")
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as file:
+        file.add(tmp_path, "train2014", recursive=False)
+        about = tarfile.TarInfo(name)
+        about.size = len(content.getvalue())
+        file.addfile(about, io.BytesIO(content.getvalue()))
+    assert pixels(locate(tmp_path, f"a.tar!{name}"))[0, 0].tolist() == [200, 0, 0]
+
+
+def test_a_picture_that_its_tar_file_lacks_is_named(tmp_path, user_error):
+    write_shard(tmp_path / "a.tar", drawn())
+    assert f"{tmp_path / 'a.tar'} holds no '009.png'" in user_error(locate, tmp_path, "a.tar!009.png")
+    assert f"{tmp_path / 'b.tar'} is missing" in user_error(locate, tmp_path, "b.tar!000.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no tar file" * 100])
+def test_something_else_that_is_called_a_tar_file_is_named(tmp_path, user_error, content):
+    (tmp_path / "a.tar").write_bytes(content)
+    assert str(tmp_path / "a.tar") in user_error(locate, tmp_path, "a.tar!000.png")
+
+
+def test_a_tar_file_that_was_cut_is_named_when_what_it_lacks_is_opened(tmp_path, user_error):
+    write_shard(tmp_path / "a.tar", drawn())
+    last = locate(tmp_path, "a.tar!002.png")
+    (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[: last.offset + 20])
+
+    def look() -> None:
+        open_image(locate(tmp_path, "a.tar!002.png"))
+
+    assert str(tmp_path / "a.tar") in user_error(look)
+
+
+def test_a_broken_picture_in_a_tar_file_is_named_with_its_place(tmp_path, user_error):
+    write_shard(tmp_path / "a.tar", drawn())
+    place = locate(tmp_path, "a.tar!001.png")
+    content = bytearray((tmp_path / "a.tar").read_bytes())
+    content[place.offset + place.size // 2] ^= 255
+    (tmp_path / "a.tar").write_bytes(content)
+    assert f"{tmp_path / 'a.tar'}!001.png: not a readable picture" in user_error(open_image, locate(tmp_path, "a.tar!001.png"))
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "../secret.tar!000.png", "a/../../secret.tar!000.png"])
+def test_a_record_cannot_name_a_picture_outside_its_data_set(tmp_path, user_error, name):
+    (tmp_path / "raw").mkdir()
+    write_shard(tmp_path / "secret.tar", drawn())
+    (tmp_path / "secret.png").touch()
+    assert str(tmp_path / "raw") in user_error(locate, tmp_path / "raw", name)
+
+
+def test_a_tar_file_that_was_exchanged_is_read_anew(tmp_path):
+    write_shard(tmp_path / "a.tar", {"000": Image.new("L", (30, 30), 10), "001": Image.new("L", (8, 8), 20)})
+    size = (tmp_path / "a.tar").stat().st_size
+    assert pixels(locate(tmp_path, "a.tar!001.png"))[0, 0, 0] == 20
+    # tar files are padded: the new one is as long, and its second picture lies elsewhere
+    write_shard(tmp_path / "a.tar", {"000": drawn(23)["022"], "001": Image.new("L", (8, 8), 30)})
+    assert (tmp_path / "a.tar").stat().st_size == size
+    assert pixels(locate(tmp_path, "a.tar!001.png"))[0, 0, 0] == 30
+
+
+def test_a_picture_that_was_exchanged_has_another_stamp_in_a_folder_and_in_a_tar_file(tmp_path):
+    photograph(tmp_path / "000.png")
+    write_shard(tmp_path / "a.tar", drawn())
+    before = [source_stamp(locate(tmp_path, name)) for name in ("000.png", *(f"a.tar!{key}.png" for key in drawn()))]
+    assert len(set(before)) == 4
+    assert source_stamp(locate(tmp_path, "a.tar!000.png")) == before[1]
+    Image.new("RGB", (4, 4)).save(tmp_path / "000.png")
+    write_shard(tmp_path / "a.tar", {**drawn(60), "000": Image.new("RGB", (8, 9))})
+    assert source_stamp(locate(tmp_path, "000.png")) != before[0]
+    assert source_stamp(locate(tmp_path, "a.tar!000.png")) != before[1]
+    assert source_stamp(locate(tmp_path, "a.tar!001.png")) == before[2]
+
+
+def test_a_name_without_a_tar_file_is_a_file_of_the_folder_linked_or_not(tmp_path):
+    (tmp_path / "raw").mkdir()
+    photograph(tmp_path / "cached.png")
+    (tmp_path / "raw" / "link.png").symlink_to(tmp_path / "cached.png")
+    assert locate(tmp_path / "raw", "link.png") == (tmp_path / "raw" / "link.png").parent.resolve() / "link.png"
+    assert open_image(locate(tmp_path / "raw", "link.png")).size == (64, 64)
+    assert not isinstance(locate(tmp_path / "raw", "link.png"), Member)
+
+
+def test_a_photograph_with_an_exclamation_mark_in_its_name_is_a_file_of_the_folder(tmp_path):
+    for name in ("surprise!.png", "a.tar!", "party.tar.gz!1.png"):
+        photograph(tmp_path / "photograph.png")
+        (tmp_path / "photograph.png").rename(tmp_path / name)
+        assert open_image(locate(tmp_path, name)).size == (64, 64)

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.features.retrieval import build_index, nearest_others, project, read_index, search
+from pipeline.features import retrieval
+from pipeline.features.retrieval import Index, nearest_others, project, search
 
-# FAISS and numpy add the products in another order
+# torch and numpy add the products in another order
 SUM_ORDER = 1e-6
+
+
+def build_index(base: np.ndarray) -> Index:
+    return Index(torch.from_numpy(base))
 
 
 def naive_search(base: np.ndarray, queries: np.ndarray, k: int, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -30,9 +35,44 @@ def naive_projection(queries: torch.Tensor, support: torch.Tensor, temperature: 
 def test_search_finds_the_captions_that_an_all_pairs_comparison_finds(unit_rows, dtype):
     base, queries = unit_rows(300, 16, 0).astype(dtype), unit_rows(20, 16, 1)
     similarity, rows = search(build_index(base), queries, 7)
-    expected_similarity, expected_rows = naive_search(base.astype(np.float16), queries, 7)
+    expected_similarity, expected_rows = naive_search(base, queries, 7)
     np.testing.assert_array_equal(rows, expected_rows)
     np.testing.assert_allclose(similarity, expected_similarity, atol=SUM_ORDER)
+
+
+@pytest.mark.parametrize("k", [1, 7, 40, 100, 299, 300, 500])
+@pytest.mark.parametrize("rows", [63, 64, 65, 300])
+def test_search_over_several_blocks_finds_what_one_block_would(unit_rows, monkeypatch, rows, k):
+    base, queries = unit_rows(rows, 16, 0).astype(np.float16), unit_rows(50, 16, 1)
+    for name, value in (("_BLOCK", 64), ("_GROUPS", 8), ("_QUERIES", 16), ("_RESCORED", 20)):
+        monkeypatch.setattr(retrieval, name, value)
+    similarity, found = search(build_index(base), queries, k)
+    expected_similarity, expected = naive_search(base, queries, k)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(similarity, expected_similarity, atol=SUM_ORDER)
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["worst first", "best first"])
+def test_search_finds_the_best_wherever_in_the_corpus_they_lie(unit_rows, monkeypatch, order):
+    base, query = unit_rows(640, 16, 0), unit_rows(1, 16, 1)
+    base = base[np.argsort(order * (query @ base.T)[0])].astype(np.float16)
+    for name, value in (("_BLOCK", 64), ("_GROUPS", 8)):
+        monkeypatch.setattr(retrieval, name, value)
+    _, found = search(build_index(base), query, 100)
+    np.testing.assert_array_equal(found, naive_search(base, query, 100)[1])
+
+
+def test_faiss_which_searches_on_a_gpu_proposes_what_blocked_products_propose(unit_rows):
+    base, queries = unit_rows(300, 16, 0).astype(np.float16), unit_rows(20, 16, 1)
+    index, other = build_index(base), build_index(base)
+    other._propose = retrieval._faiss_proposals(torch.from_numpy(base))
+    for one, two in zip(search(index, queries, 7), search(other, queries, 7), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_no_queries_find_nothing(unit_rows):
+    similarity, rows = search(build_index(unit_rows(30, 8, 0)), np.empty((0, 8), np.float32), 4)
+    assert similarity.shape == rows.shape == (0, 4)
 
 
 def test_search_returns_a_whole_small_corpus_rather_than_empty_slots(unit_rows):
@@ -91,12 +131,6 @@ def test_all_others_of_the_smallest_allowed_corpus_are_neighbours(unit_rows):
     base = unit_rows(4, 8, 0).astype(np.float16)
     _, rows = nearest_others(build_index(base), base, range(4), 3)
     assert [sorted(row) for row in rows.tolist()] == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
-
-
-def test_a_missing_or_damaged_index_is_named(tmp_path, user_error):
-    assert "captions.faiss is missing" in user_error(read_index, tmp_path / "captions.faiss")
-    (tmp_path / "captions.faiss").write_bytes(b"not an index")
-    assert "captions.faiss is damaged" in user_error(read_index, tmp_path / "captions.faiss")
 
 
 @pytest.mark.parametrize("temperature", [0.001, 0.003, 0.01, 0.1, 1.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from pipeline.core.resume import resumable
 from pipeline.features import stores
 from pipeline.features.stores import FeatureStore, Origin, read, unit, write_shards, write_store
 
-TARGET = Path("data/features/tiny/text/scenes.zarr")
-ORIGIN = Origin("tiny", "c" * 64, 8, "none", "t" * 64)
+TARGET = Path("data/features/tiny/text/scenes/features")
+ORIGIN = Origin("tiny", "c" * 64, 8, "none", "t" * 64, "float32")
 ROWS = 20
 
 
@@ -41,7 +42,7 @@ def write(target: Path = TARGET, encoded: list[int] | None = None, killed_at: in
             encoded.append(start)
         return values[start:stop], stop - start - 3
 
-    with resumable(target, origin=origin.clip_digest) as work:
+    with resumable(target, stores.__name__, origin=origin.clip_digest) as work:
         write_shards(work, values.shape, origin, "embed", encode)
 
 
@@ -61,11 +62,11 @@ def test_features_come_back_as_unit_rows_with_their_lengths(shape):
 
 @pytest.mark.parametrize("rows", [1, 8, ROWS])
 def test_a_store_written_in_one_go_has_the_bytes_of_one_written_in_shards(rows):
-    origin = Origin("tiny", "c" * 64, 8, "none", "t" * 64, truncated=sum(min(8, rows - start) - 3 for start in range(0, rows, 8)))
+    origin = replace(ORIGIN, truncated=sum(min(8, rows - start) - 3 for start in range(0, rows, 8)))
     write(raw=raw_features()[:rows], origin=origin)
-    write_store(Path("at-once.zarr"), raw_features()[:rows], origin)
-    assert digest_tree(Path("at-once.zarr")) == digest_tree(TARGET)
-    assert read(Path("at-once.zarr")).origin == origin
+    write_store(Path("at-once"), raw_features()[:rows], origin)
+    assert digest_tree(Path("at-once")) == digest_tree(TARGET)
+    assert read(Path("at-once")).origin == origin
 
 
 def test_a_store_written_over_another_keeps_nothing_of_it():
@@ -88,7 +89,7 @@ def test_a_store_knows_its_origin_and_how_many_sentences_were_cut():
     write()
     store = read(TARGET)
     # shards of 8, 8 and 4 rows, all but three of each cut
-    assert store.origin == Origin("tiny", "c" * 64, 8, "none", "t" * 64, truncated=5 + 5 + 1)
+    assert store.origin == replace(ORIGIN, truncated=5 + 5 + 1)
     assert store.path == TARGET
 
 
@@ -100,7 +101,7 @@ def test_a_feature_of_length_zero_stays_zero_instead_of_spoiling_the_store():
 
 
 def test_an_interrupted_run_encodes_only_what_is_missing_and_ends_in_the_same_bytes():
-    write(Path("data/features/whole.zarr"))
+    write(Path("data/features/whole"))
     first: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         write(encoded=first, killed_at=8)
@@ -108,15 +109,15 @@ def test_an_interrupted_run_encodes_only_what_is_missing_and_ends_in_the_same_by
     second: list[int] = []
     write(encoded=second)
     assert (first, second) == ([0], [8, 16])
-    assert digest_tree(TARGET) == digest_tree(Path("data/features/whole.zarr"))
+    assert digest_tree(TARGET) == digest_tree(Path("data/features/whole"))
     assert read(TARGET).origin.truncated == 11
 
 
 def test_the_same_features_have_the_same_bytes_twice_and_others_have_not():
-    for name, origin, raw in (("one", ORIGIN, None), ("two", ORIGIN, None), ("three", Origin("tiny", "d" * 64, 8, "none", "t"), None),
+    for name, origin, raw in (("one", ORIGIN, None), ("two", ORIGIN, None), ("three", replace(ORIGIN, clip_digest="d" * 64), None),
                               ("four", ORIGIN, -raw_features())):
-        write(Path(f"data/features/{name}.zarr"), raw=raw, origin=origin)
-    digests = [digest_tree(Path(f"data/features/{name}.zarr")) for name in ("one", "two", "three", "four")]
+        write(Path(f"data/features/{name}"), raw=raw, origin=origin)
+    digests = [digest_tree(Path(f"data/features/{name}")) for name in ("one", "two", "three", "four")]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
 

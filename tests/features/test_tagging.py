@@ -17,11 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
 
-from pipeline.core import paths
-from pipeline.core.files import digest_tree, read_json
+from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.params import check
-from pipeline.features.tagging import SCHEMA, Detection, Detector, DetectorParams, tag_dataset, write_tag_set, write_tags
-from pipeline.synthetic.pairs import read_objects
+from pipeline.core.paths import ImageSet
+from pipeline.features.images import write_pictures
+from pipeline.features.tagging import SCHEMA, Detection, Detector, DetectorParams, tag_images
+from tests.artefacts import ToldDetector
 
 CPU = torch.device("cpu")
 LABELS = ["cat", "dog", "tree"]
@@ -63,7 +64,7 @@ def images() -> list[Image.Image]:
 
 
 def load(folder: Path, **params: object) -> Detector:
-    return Detector(folder, DetectorParams(**{"model": "detector", "threshold": 0.0, "limit": 100, "batch": 3, **params}), CPU)
+    return Detector(folder, DetectorParams(**{"threshold": 0.0, "limit": 100, "batch": 3, **params}), CPU)
 
 
 @torch.inference_mode()
@@ -176,60 +177,81 @@ def test_a_damaged_configuration_is_named(damaged, user_error, name, content):
 
 @pytest.mark.parametrize(("changes", "named"), [({"threshold": 1.5}, "threshold"), ({"limit": 0}, "limit"), ({"batch": 0}, "batch")])
 def test_values_out_of_range_are_refused(user_error, changes, named):
-    assert named in user_error(check, DetectorParams, {"model": "detector", **changes}, "detector")
-
-
-FOUND = [[Detection("dog", 0.9, (0.0, 0.25, 0.5, 1.0)), Detection("cat", 0.5, (0.5, 0.5, 1.0, 1.0))], [],
-         [Detection("tree", 0.75, (0.0, 0.0, 1.0, 1.0))]]
-
-
-def test_tags_are_written_and_read_picture_by_picture(folder, tmp_path):
-    write_tags(tmp_path / "0.parquet", ["a", "b"], FOUND[:2])
-    write_tags(tmp_path / "1.parquet", ["c"], FOUND[2:])
-    write_tags(tmp_path / "2.parquet", ["d"], [[]])
-    (tmp_path / "tags").mkdir()
-    detector = load(folder, threshold=0.5)
-    write_tag_set(tmp_path / "tags", [tmp_path / f"{number}.parquet" for number in range(3)], detector, 4, "s" * 64)
-    table = pq.read_table(tmp_path / "tags/tags.parquet")
-    assert table.schema == SCHEMA
-    # scores and boxes are kept in single precision
-    assert [tuple(row.values()) for row in table.to_pylist()] == [
-        ("a", "dog", pytest.approx(0.9), [0.0, 0.25, 0.5, 1.0]), ("a", "cat", 0.5, [0.5, 0.5, 1.0, 1.0]),
-        ("c", "tree", 0.75, [0.0, 0.0, 1.0, 1.0])]
-    report = read_json(tmp_path / "tags/tags.json")
-    assert (report["images"], report["objects"], report["without_object"]) == (4, 3, 2)
-    assert report["detector_digest"] == detector.digest
-    assert asdict(detector.params).items() <= report.items()
-    objects = read_objects(tmp_path / "tags", ["c", "d", "a"], 10, CPU, lambda labels: torch.eye(len(labels)))
-    assert objects.ids.tolist() == [[2, -1], [-1, -1], [1, 0]]
-
-
-def test_no_pictures_give_an_empty_table_that_can_be_read(folder, tmp_path):
-    write_tag_set(tmp_path, [], load(folder), 0, "s" * 64)
-    assert read_objects(tmp_path, ["a"], 10, CPU, lambda labels: torch.eye(len(labels))).ids.tolist() == [[-1]]
+    assert named in user_error(check, DetectorParams, changes, "detectors.detector")
 
 
 @pytest.fixture
-def dataset(images, tmp_path, monkeypatch) -> str:
+def pictures(images, tmp_path, monkeypatch) -> ImageSet:
     """A data set of seven pictures, tagged in shards of three, the detector's batch."""
     monkeypatch.chdir(tmp_path)
-    paths.raw("scenes").mkdir(parents=True)
-    paths.corpus("scenes").mkdir(parents=True)
+    found = ImageSet("scenes")
+    found.folder.mkdir(parents=True)
     for number, image in enumerate(images):
-        image.save(paths.raw("scenes") / f"{number}.png")
-    table = pa.table({"image_id": [f"i{n}" for n in range(7)], "path": [f"{n}.png" for n in range(7)]})
-    pq.write_table(table, paths.images_table("scenes"))
-    return "scenes"
+        image.save(found.folder / f"{number}.png")
+    write_table(found, {f"i{number}": f"{number}.png" for number in range(7)})
+    return found
 
 
-def test_a_data_sets_tags_are_those_of_its_pictures(folder, dataset, images):
+def write_table(pictures: ImageSet, path_of: dict[str, str]) -> None:
+    pictures.table.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"image_id": pa.array(path_of, pa.string()), "path": pa.array(path_of.values(), pa.string())}), pictures.table)
+
+
+def tags_of(pictures: ImageSet) -> Path:
+    return pictures.tags("detector")
+
+
+def tag(pictures: ImageSet, detector: Detector) -> None:
+    tag_images("detector", detector, pictures)
+
+
+def test_tags_are_a_row_per_object_and_a_report_of_who_found_them_in_what(pictures):
+    whole, lower = (0.0, 0.0, 1.0, 1.0), (0.5, 0.5, 1.0, 1.0)
+    found = [[Detection("dog", 0.9, (0.0, 0.25, 0.5, 1.0)), Detection("cat", 0.5, lower)], [], [Detection("tree", 0.75, whole)]] + [[]] * 4
+    detector = ToldDetector(found)
+    detector.params = DetectorParams(threshold=0.5, batch=2)
+    tag(pictures, detector)
+    table = pq.read_table(tags_of(pictures) / "tags.parquet")
+    assert table.schema == SCHEMA
+    # scores and boxes are kept in single precision
+    assert [tuple(row.values()) for row in table.to_pylist()] == [
+        ("i0", "dog", pytest.approx(0.9), [0.0, 0.25, 0.5, 1.0]), ("i0", "cat", 0.5, [0.5, 0.5, 1.0, 1.0]),
+        ("i2", "tree", 0.75, [0.0, 0.0, 1.0, 1.0])]
+    report = read_json(tags_of(pictures) / "tags.json")
+    assert (report["images"], report["objects"], report["without_object"]) == (7, 3, 5)
+    assert report["labels"] == detector.labels
+    assert report["detector_digest"] == detector.digest
+    assert report["source_digest"] == digest_file(pictures.table)
+    assert {**asdict(detector.params), "precision": "float32"}.items() <= report.items()
+
+
+def test_no_pictures_give_an_empty_table_of_the_same_columns(folder, pictures):
+    write_table(pictures, {})
+    tag(pictures, load(folder))
+    assert pq.read_table(tags_of(pictures) / "tags.parquet").equals(SCHEMA.empty_table())
+    assert read_json(tags_of(pictures) / "tags.json")["images"] == 0
+
+
+def test_a_data_sets_tags_are_those_of_its_pictures(folder, pictures, images):
     detector = load(folder, limit=4)
-    tag_dataset(dataset, detector)
-    table = pq.read_table(paths.tags(dataset) / "tags.parquet").to_pylist()
+    tag(pictures, detector)
+    table = pq.read_table(tags_of(pictures) / "tags.parquet").to_pylist()
     for number, detections in enumerate(detector.detect(images)):
         rows = [row for row in table if row["id"] == f"i{number}"]
         assert same([Detection(row["label"], row["score"], tuple(row["box"])) for row in rows], detections, SUM_ORDER)
-    assert json.loads((paths.tags(dataset) / "tags.json").read_text())["images"] == 7
+    assert json.loads((tags_of(pictures) / "tags.json").read_text())["images"] == 7
+
+
+def test_drawn_pictures_are_tagged_as_real_ones_and_apart_from_them(folder, pictures, images):
+    drawn = ImageSet(pictures.dataset, drawn=True)
+    drawn.folder.mkdir(parents=True)
+    write_pictures(drawn.folder / "pictures-000000.tar", {str(number): image for number, image in enumerate(images)},
+                   {str(number): "a caption" for number in range(7)})
+    write_table(drawn, {f"i{number}": f"pictures-000000.tar!{number}.png" for number in range(7)})
+    for each in (pictures, drawn):
+        tag(each, load(folder))
+    assert tags_of(drawn) != tags_of(pictures)
+    assert digest_file(tags_of(drawn) / "tags.parquet") == digest_file(tags_of(pictures) / "tags.parquet")
 
 
 @pytest.fixture
@@ -248,26 +270,26 @@ def killed_once(monkeypatch) -> list[int]:
     return seen
 
 
-def test_an_interrupted_tagging_looks_only_at_what_is_missing_and_ends_in_the_same_bytes(folder, dataset, killed_once):
+def test_an_interrupted_tagging_looks_only_at_what_is_missing_and_ends_in_the_same_bytes(folder, pictures, killed_once):
     with pytest.raises(Killed):
-        tag_dataset(dataset, load(folder))
-    assert not paths.tags(dataset).exists()
-    tag_dataset(dataset, load(folder))
+        tag(pictures, load(folder))
+    assert not tags_of(pictures).exists()
+    tag(pictures, load(folder))
     assert killed_once == [3, 0, 3, 1]
-    resumed = digest_tree(paths.tags(dataset))
-    tag_dataset(dataset, load(folder))
+    resumed = digest_tree(tags_of(pictures))
+    tag(pictures, load(folder))
     assert killed_once[4:] == [3, 3, 1]
-    assert digest_tree(paths.tags(dataset)) == resumed
+    assert digest_tree(tags_of(pictures)) == resumed
 
 
-def test_a_picture_exchanged_after_a_kill_is_looked_at_again(folder, dataset, killed_once):
+def test_a_picture_exchanged_after_a_kill_is_looked_at_again(folder, pictures, killed_once):
     with pytest.raises(Killed):
-        tag_dataset(dataset, load(folder))
-    Image.new("RGB", (50, 40), "red").save(paths.raw(dataset) / "0.png")
-    tag_dataset(dataset, load(folder))
+        tag(pictures, load(folder))
+    Image.new("RGB", (50, 40), "red").save(pictures.folder / "0.png")
+    tag(pictures, load(folder))
     assert killed_once == [3, 0, 3, 3, 1]
 
 
-def test_a_broken_picture_is_named(folder, dataset, user_error):
-    (paths.raw(dataset) / "4.png").write_bytes(b"no picture")
-    assert "4.png: not a readable picture" in user_error(tag_dataset, dataset, load(folder))
+def test_a_broken_picture_is_named(folder, pictures, user_error):
+    (pictures.folder / "4.png").write_bytes(b"no picture")
+    assert "4.png: not a readable picture" in user_error(tag, pictures, load(folder))

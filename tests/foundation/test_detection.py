@@ -135,7 +135,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights_and_leaves_no_scrat
 
 def test_what_is_trained_is_a_detector_of_the_micro_worlds_classes(tmp_path: Path, quick) -> None:
     train(TINY, tmp_path / "tiny")
-    detector = Detector(tmp_path / "tiny", DetectorParams("tiny", threshold=0.0, limit=4), torch.device("cpu"))
+    detector = Detector(tmp_path / "tiny", DetectorParams(threshold=0.0, limit=4), torch.device("cpu"))
     assert detector.labels == list(CLASSES)
     provenance = read_json(tmp_path / "tiny" / "provenance.json")
     assert len(provenance["losses"]) == 2
@@ -152,7 +152,7 @@ def test_the_detector_starts_from_the_trained_backbone_and_goes_on_training_it(t
     train(recipe, tmp_path / "tiny")
     (tmp_path / "work").mkdir()
     dense = detection.train_dense(recipe, pool.draw_pool("foundation", recipe.seed, recipe.scenes), tmp_path / "work")
-    found = Detector(tmp_path / "tiny", DetectorParams("tiny"), torch.device("cpu")).model.model.backbone.model.state_dict()
+    found = Detector(tmp_path / "tiny", DetectorParams(), torch.device("cpu")).model.model.backbone.model.state_dict()
     weights = {name: value for name, value in dense.backbone.state_dict().items() if value.is_floating_point()}
     same = [torch.equal(found[name], value.half().float()) for name, value in weights.items()]
     assert all(same) == (rate == 0)

@@ -163,7 +163,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_trained_draws_pictures(whole):
-    generator = Generator(whole, SynthesisParams((), ("micro",), "tiny", steps=2, batch=4), CPU)
+    generator = Generator(whole, SynthesisParams((), (), (), "tiny", steps=2, batch=4), CPU)
     images, blanked = generator.draw(["a red car", "two dogs on the sand", ""], [1, 2, 3])
     assert [(image.mode, image.size) for image in images] == [("RGB", (64, 64))] * 3
     assert blanked == [False] * 3

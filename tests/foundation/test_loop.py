@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
 from pipeline.foundation.loop import Schedule, optimise
-from pipeline.training import schedule
+from pipeline.optimisation import schedule
 from tests.interruption import Interrupted
 
 PLAN = Schedule(steps=11, batch=4, learning_rate=0.05, warmup=2, average=0.7, seed=3)

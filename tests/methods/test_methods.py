@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from pipeline.core.params import check
+from pipeline.decoding import Decoding
+from pipeline.features.data import Corpus, Seen
 from pipeline.methods import METHODS, find_method
-from pipeline.methods.base import Corpus, Images, Method
+from pipeline.methods.base import Condition, Method, VectorMapper
+from pipeline.systems import KINDS
 
 TRAINED = {"capdec": {"noise_variance": 0.016}, "decap": {}, "knight": {"k": 3}}
 
@@ -25,8 +28,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.fixture
-def images(unit_rows) -> Images:
-    return Images(torch.from_numpy(unit_rows(5, 8, 99)))
+def images(unit_rows) -> Seen:
+    return Seen(torch.from_numpy(unit_rows(5, 8, 99)))
 
 
 ROWS = torch.tensor([3, 0, 39, 17])
@@ -37,7 +40,30 @@ def test_every_method_says_its_paper_and_what_it_is_supervised_by(name):
     cls = find_method(name)
     assert cls.__dict__["paper"].strip()
     assert cls.__dict__["supervision"] in ("text", "synthetic", "few-pairs", "paired")
-    assert cls.decodes.fget(make(name)) != ("caption" in cls.__dict__)
+    assert cls.has_decoder != ("caption" in cls.__dict__)
+
+
+# what training reads, and what captioning reads
+NEEDS = {
+    "raw": (None, {"images"}), "clipre": (None, {"images", "text"}), "capdec": ({"text"}, {"images"}),
+    "decap": ({"text"}, {"images", "text"}), "knight": ({"text", "neighbours"}, {"images", "text"}),
+    "syntic": ({"pairs", "tags"}, {"images", "text", "tags"}),
+}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_method_needs_what_its_paper_uses_and_no_more(name):
+    learns_from, looks_at = NEEDS[name]
+    method = make(name)
+    assert (set(method.learns_from) if method.trains else None, set(method.looks_at)) == (learns_from, looks_at)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_there_are_features_for_what_a_method_needs(name):
+    method = make(name)
+    assert method.supervision != "text" or not method.learns_from & {"pairs", "tags"}
+    assert any(method.learns_from <= holds for holds in KINDS.values())
+    assert any(method.looks_at - {"text"} <= holds for holds in KINDS.values())
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("knigth", "knight"), ("de-cap", "decap"), ("clip-re", "clipre")])
@@ -89,8 +115,27 @@ def test_a_method_that_is_not_trained_says_so(make_corpus, images):
             make(name).training_condition(make_corpus(), ROWS, generator())
     with pytest.raises(NotImplementedError, match="without a decoder"):
         make("clipre").inference_condition(images, make_corpus())
-    with pytest.raises(NotImplementedError, match="needs a decoder"):
-        make("knight").caption(images, make_corpus())
+
+
+@pytest.mark.parametrize("name", ["capdec", "decap", "raw"])
+def test_a_method_captions_by_decoding_its_condition(make_corpus, make_decoder, images, name):
+    method, corpus, decoder, decoding = make(name), make_corpus(), make_decoder(), Decoding(beams=2, max_new_tokens=6)
+    captions = method.caption(images, corpus, decoder, decoding)
+    assert captions == decoder.generate(method.inference_condition(images, corpus), decoding)
+    assert len(set(captions)) > 1
+
+
+@pytest.mark.parametrize("shape", ["linear", "mlp"])
+def test_each_vector_becomes_one_embedding_whatever_stands_beside_it(shape):
+    torch.manual_seed(0)
+    mapper = make("decap").mapper(8, 16, shape)
+    assert isinstance(mapper, VectorMapper)
+    vectors, mask = torch.randn(3, 4, 8), torch.tensor([[True, True, False, True]] * 3)
+    prefix, kept = mapper(Condition(vectors, mask))
+    assert prefix.shape == (3, 4, 16)
+    assert torch.equal(kept, mask)
+    torch.testing.assert_close(prefix[1, 2], mapper(Condition.full(vectors[1:2, 2:3]))[0][0, 0])
+    assert (shape == "linear") == (sum(parameter.ndim == 2 for parameter in mapper.parameters()) == 1)
 
 
 def test_capdec_trains_on_the_caption_under_noise_brought_back_to_unit_length(make_corpus):
@@ -214,5 +259,5 @@ def test_a_parameter_of_another_method_is_refused(user_error):
 def test_clipre_gives_the_caption_nearest_to_the_image(make_corpus, images):
     corpus = make_corpus()
     expected = [corpus.texts[naive_nearest(corpus, image, 1)[0]] for image in images.features]
-    assert make("clipre").caption(images, corpus) == expected
+    assert make("clipre").caption(images, corpus, None, Decoding()) == expected
     assert len(set(expected)) > 1

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from pipeline.core.params import check
-from pipeline.decoders import Decoder, DecoderParams, Decoding, build, load, pad
+from pipeline.decoders import Decoder, DecoderParams, build, load, pad
+from pipeline.decoding import Decoding
+from pipeline.features.data import Corpus, Objects, Pairs, Seen
+from pipeline.features.tags import objects_of
 from pipeline.methods import find_method
-from pipeline.methods.base import Condition, Corpus, Images, Method, Objects, Pairs
+from pipeline.methods.base import Condition, Method, VectorMapper
 from pipeline.methods.syntic import ObjectAttention
-from pipeline.synthetic.pairs import objects_of
 
 CPU = torch.device("cpu")
 SUM_ORDER = 1e-5
@@ -34,16 +36,17 @@ def labels(unit_rows) -> Tensor:
 
 
 @pytest.fixture
-def images(unit_rows, labels) -> Images:
-    return Images(torch.from_numpy(unit_rows(5, 8, 99)), objects_of(WHO_SEES, 10, labels))
+def images(unit_rows, labels) -> Seen:
+    return Seen(torch.from_numpy(unit_rows(5, 8, 99)), objects_of(WHO_SEES, 10, labels))
 
 
 @pytest.fixture
 def corpus(make_corpus, unit_rows, labels) -> Corpus:
     """Forty captions; the rows 0, 3, 5, 7 and 11 have a picture, in this order."""
-    pair_of = torch.full((40,), -1)
-    pair_of[[0, 3, 5, 7, 11]] = torch.arange(5)
-    return replace(make_corpus(), pairs=Pairs(pair_of, torch.from_numpy(unit_rows(5, 8, 5)).half(), objects_of(WHO_SEES, 10, labels)))
+    picture_of = torch.full((40,), -1)
+    picture_of[[0, 3, 5, 7, 11]] = torch.arange(5)
+    pictures = Seen(torch.from_numpy(unit_rows(5, 8, 5)).half(), objects_of(WHO_SEES, 10, labels))
+    return replace(make_corpus(), pairs=Pairs(picture_of, pictures))
 
 
 def condition_of(features: Tensor, objects: Objects) -> Condition:
@@ -118,7 +121,7 @@ def test_a_pictures_auxiliary_feature_does_not_depend_on_the_pictures_beside_it(
 
 
 def test_heads_that_do_not_divide_the_width_are_named(user_error):
-    assert "heads 3 must divide the CLIP width 8" in user_error(make({"heads": 3}).front, 8)
+    assert "heads 3 must divide the CLIP width 8" in user_error(make({"heads": 3}).mapper, 8, 16, "mlp")
 
 
 def test_training_sees_each_captions_own_picture_then_its_objects(corpus, labels):
@@ -127,7 +130,7 @@ def test_training_sees_each_captions_own_picture_then_its_objects(corpus, labels
     assert condition.vectors.dtype == torch.float32
     for place, pair in enumerate((1, 0, 3)):
         seen = WHO_SEES[pair]
-        assert torch.equal(condition.vectors[place, 0], corpus.pairs.features[pair].float())
+        assert torch.equal(condition.vectors[place, 0], corpus.pairs.pictures.features[pair].float())
         assert torch.equal(condition.vectors[place, 1 : 1 + len(seen)], labels[seen])
         assert condition.mask[place].tolist() == [True] * (1 + len(seen)) + [False] * (4 - len(seen))
 
@@ -153,20 +156,36 @@ def test_without_projection_inference_sees_the_image_as_it_is_and_needs_no_tempe
 def test_without_objects_there_is_one_vector_and_nothing_to_train_before_the_decoder(corpus, images):
     method = make({"objects": False})
     assert method.prefix_length == 1
-    assert method.front(8) is None
-    assert method.objects is None
-    bare = replace(corpus, pairs=replace(corpus.pairs, objects=None))
-    trained, captioned = method.training_condition(bare, ROWS, torch.Generator()), method.inference_condition(Images(images.features), bare)
+    assert isinstance(method.mapper(8, 16, "mlp"), VectorMapper)
+    assert method.tags is None
+    bare = replace(corpus, pairs=replace(corpus.pairs, pictures=Seen(corpus.pairs.pictures.features)))
+    trained, captioned = method.training_condition(bare, ROWS, torch.Generator()), method.inference_condition(Seen(images.features), bare)
     for condition in (trained, captioned):
         assert condition.vectors.shape[1] == 1
         assert condition.mask.all()
 
 
 def test_with_objects_there_are_two_vectors_however_many_objects_there_are(corpus, images):
-    method = make({"heads": 2, "prompt": "a {}!", "limit": 3})
-    found = method.front(8)(method.inference_condition(images, corpus))
-    assert method.prefix_length == found.vectors.shape[1] == 2
-    assert (method.objects.prompt, method.objects.limit) == ("a {}!", 3)
+    method = make({"heads": 2, "detector": "other", "limit": 3})
+    prefix, mask = method.mapper(8, 16, "mlp")(method.inference_condition(images, corpus))
+    assert prefix.shape == (5, 2, 16)
+    assert mask.tolist() == [[True, bool(seen)] for seen in WHO_SEES]
+    assert method.prefix_length == 2
+    assert method.tags == ("other", 3)
+
+
+@pytest.mark.parametrize(("train", "trained_on", "looked_at"), [
+    ({}, {"pairs", "tags"}, {"images", "text", "tags"}), ({"objects": False}, {"pairs"}, {"images", "text"}),
+    ({"project": False}, {"pairs", "tags"}, {"images", "tags"}), ({"objects": False, "project": False}, {"pairs"}, {"images"}),
+])
+def test_a_part_that_is_switched_off_needs_nothing(train, trained_on, looked_at):
+    assert (make(train).learns_from, make(train).looks_at) == (trained_on, looked_at)
+
+
+@pytest.mark.parametrize("switches", [(False, False), (True, False), (False, True), (True, True)])
+def test_the_switches_say_how_far_pseudo_features_are_refined(switches):
+    optimize, project = switches
+    assert make({"optimize": optimize, "project": project}).refinement == switches
 
 
 def test_a_support_set_without_a_temperature_is_named(corpus, images, user_error):
@@ -179,12 +198,7 @@ def test_a_corpus_without_pairs_is_named(make_corpus, user_error):
 
 
 def test_pictures_that_nobody_looked_at_for_objects_are_refused(corpus, images, user_error):
-    assert "nothing was detected" in user_error(make().inference_condition, Images(images.features), corpus)
-
-
-@pytest.mark.parametrize("prompt", ["a photo", "{} and {}", "{x}", "a {}}"])
-def test_a_prompt_without_one_place_for_the_objects_name_is_refused(user_error, prompt):
-    assert "prompt must hold one {}" in user_error(make, {"prompt": prompt})
+    assert "nothing was detected" in user_error(make().inference_condition, Seen(images.features), corpus)
 
 
 @pytest.mark.parametrize("name", ["limit", "heads"])
@@ -196,11 +210,16 @@ def test_a_temperature_of_zero_is_refused(user_error):
     assert "temperatures must be above 0" in user_error(make, {}, {"temperature": {"scenes": 0.0}})
 
 
+def attention_of(decoder: Decoder) -> ObjectAttention:
+    attention, _ = decoder.mapper
+    return attention
+
+
 def built(clip_folder: Path, mapper: str = "mlp") -> Decoder:
     torch.manual_seed(0)
     params = DecoderParams(layers=1, heads=2, width=16, max_tokens=12, mapper=mapper)
-    decoder = build(params, clip_folder, 8, 2, make({"heads": 2}).front(8))
-    for parameter in decoder.front.parameters():
+    decoder = build(params, clip_folder, 8, 2, make({"heads": 2}).mapper)
+    for parameter in attention_of(decoder).parameters():
         torch.nn.init.normal_(parameter, std=2.0)
     return decoder.eval()
 
@@ -208,8 +227,8 @@ def built(clip_folder: Path, mapper: str = "mlp") -> Decoder:
 @pytest.mark.parametrize("mapper", ["mlp", "linear"])
 def test_a_saved_decoder_with_attention_gives_the_same_captions_and_loss(tiny_clip_folder, corpus, images, tmp_path, mapper):
     decoder, given = built(tiny_clip_folder, mapper), make().inference_condition(images, corpus)
-    decoder.save(tmp_path, mapper)
-    again = load(tmp_path, CPU, make({"heads": 2}).front(8))
+    decoder.save(tmp_path, 8, mapper)
+    again = load(tmp_path, CPU, make({"heads": 2}).mapper)
     decoding = Decoding(beams=2, max_new_tokens=6)
     assert again.generate(given, decoding) == decoder.generate(given, decoding)
     ids = pad([[decoder.tokenizer.start, 5, 6, decoder.tokenizer.end]] * 5)
@@ -221,13 +240,19 @@ def test_a_saved_decoder_with_attention_gives_the_same_captions_and_loss(tiny_cl
 def test_training_reaches_the_attention_through_the_decoder(tiny_clip_folder, corpus):
     decoder = built(tiny_clip_folder)
     decoder.loss(make().training_condition(corpus, torch.tensor([0, 3]), torch.Generator()), pad([[1, 5, 6], [1, 7, 2]])).backward()
-    assert all(parameter.grad.abs().sum() > 0 for name, parameter in decoder.front.named_parameters() if name.endswith("weight"))
+    assert all(parameter.grad.abs().sum() > 0 for name, parameter in attention_of(decoder).named_parameters() if name.endswith("weight"))
 
 
 def test_a_decoder_whose_attention_is_damaged_or_missing_is_named(tiny_clip_folder, tmp_path, user_error):
-    built(tiny_clip_folder).save(tmp_path, "mlp")
-    file = tmp_path / "front.safetensors"
+    (tmp_path / "without").mkdir()
+    torch.manual_seed(0)
+    build(DecoderParams(layers=1, heads=2, width=16), tiny_clip_folder, 8, 2, make({"objects": False}).mapper).save(tmp_path / "without", 8,
+                                                                                                                    "mlp")
+    assert str(tmp_path / "without") in user_error(load, tmp_path / "without", CPU, make({"heads": 2}).mapper)
+    (tmp_path / "with").mkdir()
+    built(tiny_clip_folder).save(tmp_path / "with", 8, "mlp")
+    file = tmp_path / "with" / "mapper.safetensors"
     file.write_bytes(file.read_bytes()[:60])
-    assert str(tmp_path) in user_error(load, tmp_path, CPU, make({"heads": 2}).front(8))
+    assert str(tmp_path / "with") in user_error(load, tmp_path / "with", CPU, make({"heads": 2}).mapper)
     file.unlink()
-    assert str(tmp_path) in user_error(load, tmp_path, CPU, make({"heads": 2}).front(8))
+    assert str(tmp_path / "with") in user_error(load, tmp_path / "with", CPU, make({"heads": 2}).mapper)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.core.params import check
 from pipeline.metrics import clip
+from pipeline.metrics.judge import EvaluationParams
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -83,5 +85,10 @@ def test_a_caption_that_repeats_a_reference_ties_at_any_width_and_place():
         assert not clip.ref_compare(image, caption, references, mask).any()
 
 
-def test_the_prompt_ends_with_a_blank():
-    assert clip.PROMPT + "a dog" == "A photo depicts a dog"
+def test_the_prompt_of_the_published_score_ends_with_a_blank():
+    assert EvaluationParams("judge").prompt + "a dog" == "A photo depicts a dog"
+
+
+@pytest.mark.parametrize("samples", [0, -1])
+def test_an_interval_without_resamples_is_refused(user_error, samples):
+    assert "samples must be 1 or more" in user_error(check, EvaluationParams, {"judge": "judge", "samples": samples}, "evaluation")

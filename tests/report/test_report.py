@@ -21,24 +21,25 @@ from pipeline.report.data import METRICS, gather
 from pipeline.report.page import render, write_report
 from pipeline.report.pictures import chosen, extremes
 from pipeline.report.sweeps import read_sweeps
+from pipeline.sweep_table import Comparison, Row, variant_of, write_comparisons, write_rows
 
 IMAGES = 20
 MALICE = '<script>alert("a & b")</script>'
-SWEEP = "system,variant,seed,setting,images,CIDEr,CIDEr_low,CIDEr_high,CIDEr_shuffled\n"
+ENTRY = {"clip": "micro", "corpus": "scenes", "starts_from": "foundation/micro", "learns_from": "micro/text", "looks_at": "micro/image",
+         "looks_up": "micro/text", "decoder": "small", "recipe": "small", "suite": "pictures"}
 PARAMS: dict[str, Any] = {
     "systems": {
-        "text": {
-            "capdec": {"method": "capdec", "clip": "micro", "corpus": "scenes", "decoder": "small", "recipe": "small",
-                       "train": {"noise_variance": 0.016}},
-            "knight": {"method": "knight", "clip": "micro", "corpus": "scenes", "decoder": "small", "recipe": "small", "train": {"k": 5}},
-        },
-        "untrained": {"clipre": {"method": "clipre", "clip": "micro", "corpus": "scenes", "reads": "data/index/micro/scenes"}},
-        "paired": None,
+        "capdec": {"method": "capdec", **ENTRY, "train": {"noise_variance": 0.016}},
+        "knight": {"method": "knight", **ENTRY, "train": {"k": 5}},
+        "clipre": {"method": "clipre", **ENTRY, "recipe": "none"},
     },
-    "settings": {"in-domain": {"test": "scenes", "support": "scenes"}, "target-support": {"test": "album", "support": "album"}},
+    "settings": {"pictures": {
+        "in-domain": {"test": "scenes", "support": "scenes"}, "cross-domain": {"test": "album", "support": "scenes"},
+        "target-support": {"test": "album", "support": "album"},
+    }},
     "evaluation": {"judge": "judge", "samples": 50, "seed": 0, "prompt": ""},
 }
-CIDER = {"capdec": 40.0, "knight": 60.0, "clipre": 20.0}
+CIDER = {"capdec": 40.0, "knight": 60.0, "clipre": 20.0}  # of the systems that are there
 
 
 def write_dataset(name: str, size: tuple[int, int]) -> None:
@@ -49,7 +50,7 @@ def write_dataset(name: str, size: tuple[int, int]) -> None:
     for image_id in ids:
         blocks = rng.integers(60, 255, (4, 4, 3), dtype=np.uint8)
         Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(paths.raw(name) / f"{image_id}.png")
-    pq.write_table(pa.table({"image_id": ids, "path": [f"{i}.png" for i in ids], "split": ["test"] * IMAGES}), paths.images_table(name))
+    pq.write_table(pa.table({"image_id": ids, "path": [f"{i}.png" for i in ids], "split": ["test"] * IMAGES}), paths.ImageSet(name).table)
     texts = [f"{words} of {image_id}." for image_id in ids for words in ("a small red ball left", "a blue boat on the right")]
     pq.write_table(pa.table({"caption_id": [str(i) for i in range(2 * IMAGES)], "image_id": [i for i in ids for _ in range(2)],
                              "text": texts, "split": ["test"] * 2 * IMAGES}), paths.references_table(name))
@@ -68,8 +69,8 @@ def write_system(name: str, settings: dict[str, str]) -> None:
     paths.scores(name).mkdir(parents=True)
     for setting, dataset in settings.items():
         ids = [f"{dataset}-{i:02d}" for i in range(IMAGES)]
-        cider = np.round(CIDER[name] + rng.uniform(-15, 15, IMAGES), 1)
-        values = dict.fromkeys(METRICS, CIDER[name] / 2) | {"CLIPScore": 0.7, "RefCLIPScore": 0.6, "RefCompare": 0.1}
+        cider = np.round(CIDER.get(name, 10.0) + rng.uniform(-15, 15, IMAGES), 1)
+        values = dict.fromkeys(METRICS, CIDER.get(name, 10.0) / 2) | {"CLIPScore": 0.7, "RefCLIPScore": 0.6, "RefCompare": 0.1}
         values |= {"CIDEr": float(cider.mean()), "CIDEr_low": float(cider.mean()) - 4, "CIDEr_high": float(cider.mean()) + 4,
                    "CIDEr_shuffled": 8.0, "CIDEr_above_shuffled_low": 6.0, "CIDEr_above_shuffled_high": 30.0}
         metrics |= {f"{setting}.{key}": round(value, 4) for key, value in values.items()}
@@ -81,9 +82,10 @@ def write_system(name: str, settings: dict[str, str]) -> None:
     write_json(paths.scores(name) / "protocol.json", protocol)
 
 
-def write_model(name: str) -> None:
-    log = [{"step": step, "train_loss": 3 + 300 / step, "heldout_loss": 3.2 + 200 / step} for step in (200, 400, 600, 800)]
-    write_json(paths.model(name) / "log.json", {"cut_captions": 0, "evaluations": log})
+def write_model(name: str, steps: tuple[int, ...] = (200, 400, 600, 800)) -> None:
+    """The card of a model, and its curve; without steps it was not trained."""
+    write_json(paths.curve(name), [{"phase": "cross-entropy", "step": step, "train_loss": 3 + 300 / step, "heldout_loss": 3.2 + 200 / step}
+                                   for step in steps])
     write_json(paths.model(name) / "system.json", {"recipe_params": {"steps": 800}, "parameters": 1_234_567, "best_step": 800})
 
 
@@ -93,11 +95,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_dataset("scenes", (64, 64))
     write_dataset("album", (640, 400))
-    both = {"in-domain": "scenes", "target-support": "album"}
+    every = {"in-domain": "scenes", "cross-domain": "album", "target-support": "album"}
     for name in CIDER:
-        write_system(name, {"in-domain": "scenes"} if name == "capdec" else both)
+        write_system(name, {key: every[key] for key in ("in-domain", "cross-domain")} if name == "capdec" else every)
     write_model("capdec")
     write_model("knight")
+    write_model("clipre", steps=())
     return tmp_path
 
 
@@ -106,9 +109,14 @@ def change_metrics(system: str, **changes: float) -> None:
     write_json(paths.metrics(system), metrics | {f"in-domain.{key}": value for key, value in changes.items()})
 
 
-def write_sweep(project: Path, *rows: str) -> None:
-    (project / "data/sweeps").mkdir()
-    (project / "data/sweeps/k.csv").write_text(SWEEP + "".join(row + "\n" for row in rows))
+def row(values: dict[str, Any], seed: int, cider: float, low: float, high: float, system: str = "knight", setting: str = "in-domain",
+        shuffled: float = 8) -> Row:
+    scores = float(cider), float(low), float(high), float(shuffled), 0.7
+    return Row(system, variant_of(values), seed, setting, "val", 20, *scores, "0123456789abcdef")
+
+
+def write_sweep(*rows: Row) -> None:
+    write_rows(paths.SWEEPS / "k.csv", rows, {row.key: np.zeros(20, np.float32) for row in rows})
 
 
 def section(html: str, name: str) -> str:
@@ -132,7 +140,7 @@ class Loads(HTMLParser):
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script(project: Path) -> None:
-    write_sweep(project, "knight,train.k=1,0,in-domain,20,50,45,55,8", "knight,train.k=5,0,in-domain,20,60,55,65,8")
+    write_sweep(row({"train.k": 1}, 0, 50, 45, 55), row({"train.k": 5}, 0, 60, 55, 65))
     html = render(gather(PARAMS))
     page = Loads(html)
     assert all(target.startswith(("#", "data:image/png;base64,")) for target in page.targets)
@@ -157,7 +165,9 @@ def test_html_in_captions_references_and_sweeps_is_shown_as_text(project: Path) 
     write_json(paths.captions("knight") / "in-domain.json", [{"image_id": i, "caption": MALICE} for i in ids])
     pq.write_table(pa.table({"caption_id": ids, "image_id": ids, "text": [f'"><img src=x>{MALICE}'] * IMAGES, "split": ["test"] * IMAGES}),
                    paths.references_table("scenes"))
-    write_sweep(project, "<script>,train.k=1,0,<script>$x$,20,50,45,55,8", "<script>,<script>,0,in-domain,20,50,45,55,8")
+    write_sweep(row({"train.k": 1}, 0, 50, 45, 55, "<script>", "<script>$x$"), row({"<script>": "<script>"}, 0, 50, 45, 55, "<script>"),
+                row({"<script>": True}, 0, 50, 45, 55, "<script>"))
+    write_comparisons(paths.SWEEPS / "k.csv", [Comparison("<script>", "<script>", "<script>", 1.0, 0.0, 2.0, 1.0, 0.5, 2.0)])
     html = render(gather(PARAMS))
     assert "<script" not in html
     assert "<img src=x" not in html
@@ -180,10 +190,37 @@ def test_systems_stand_by_cider_and_the_best_value_is_bold(project: Path) -> Non
     assert '<td class="n top">30.0' in table
 
 
-def test_a_system_without_the_support_set_has_dashes_and_a_footnote(project: Path) -> None:
-    second = section(render(gather(PARAMS)), "results").split('id="setting-2"')[1]
-    assert re.search(r'<th scope="row">capdec</th><td>text</td>\s*<td class="n">—</td>', second)
-    assert "not run, because capdec looks up no sentences" in second
+def test_a_system_that_looks_nothing_up_has_dashes_and_a_footnote_where_only_the_support_is_another(project: Path) -> None:
+    results = section(render(gather(PARAMS)), "results")
+    second, third = results.split('id="setting-2"')[1].split('id="setting-3"')
+    assert "not run, because" not in second
+    assert re.search(r'<th scope="row">capdec</th><td>text</td>\s*<td class="n">—</td>', third)
+    assert "not run, because capdec looks up no sentences" in third
+
+
+def test_systems_stand_in_the_settings_of_their_own_suite_alone(project: Path) -> None:
+    params = {**PARAMS, "systems": {**PARAMS["systems"], "knight": {**PARAMS["systems"]["knight"], "suite": "others"}},
+              "settings": {**PARAMS["settings"], "others": {"in-domain": {"test": "scenes", "support": "scenes"}}}}
+    settings = gather(params).settings
+    shown = [([result.system.name for result in setting.results], [run.name for run in setting.absent]) for setting in settings]
+    assert shown == [(["clipre", "capdec"], []), (["clipre", "capdec"], []), (["clipre"], ["capdec"]), (["knight"], [])]
+    assert [setting.name for setting in settings] == ["in-domain", "cross-domain", "target-support", "in-domain"]
+    page = Loads(render(gather(params)))
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_a_system_that_was_not_trained_says_so_and_what_it_starts_from(project: Path) -> None:
+    for name in ("raw", "warmer"):
+        write_system(name, {"in-domain": "scenes", "cross-domain": "album", "target-support": "album"})
+        write_model(name, steps=())
+    adopted = {**ENTRY, "starts_from": "models/knight", "recipe": "none"}
+    systems = {**PARAMS["systems"], "raw": {"method": "raw", **adopted}, "warmer": {"method": "decap", **adopted}}
+    html = section(render(gather({**PARAMS, "systems": systems})), "systems")
+    rows = {part.split("</th>")[0]: part.split("</tr>")[0] for part in html.split('<th scope="row">')[1:]}
+    assert {name for name, text in rows.items() if "not trained" in text} == {"clipre", "raw", "warmer"}
+    assert {name for name, text in rows.items() if "starts from <code>models/knight</code>" in text} == {"raw", "warmer"}
+    assert "1,234,567" in rows["knight"]
+    assert section(render(gather({**PARAMS, "systems": systems})), "training").count("<svg") == 2
 
 
 def test_differences_to_the_best_system_are_paired_by_image(project: Path) -> None:
@@ -208,14 +245,15 @@ def test_pictures_do_not_depend_on_captions_and_extremes_are_the_extremes(projec
 
 
 def test_tiny_pictures_stay_pixels_and_photographs_shrink(project: Path) -> None:
-    tiny, photograph = (chosen(setting, 0)[0] for setting in gather(PARAMS).settings)
+    tiny, photograph, _ = (chosen(setting, 0)[0] for setting in gather(PARAMS).settings)
     assert (tiny.width, tiny.tiny) == (64, True)
     assert (photograph.width, photograph.height, photograph.tiny) == (256, 160, False)
 
 
 @pytest.mark.parametrize("missing", [
     paths.metrics("knight"), paths.scores("knight") / "protocol.json", paths.scores("knight") / "in-domain.parquet",
-    paths.captions("knight") / "in-domain.json", paths.model("knight") / "log.json", paths.corpus("album") / "report.json",
+    paths.captions("knight") / "in-domain.json", paths.curve("knight"), paths.model("knight") / "system.json",
+    paths.corpus("album") / "report.json",
 ], ids=str)
 def test_a_missing_artefact_is_named(project: Path, missing: Path) -> None:
     missing.unlink()
@@ -241,15 +279,15 @@ def test_without_settings_the_report_shows_what_was_trained(project: Path) -> No
     html = render(gather({**PARAMS, "settings": {}}))
     assert "names no settings" in html
     assert section(html, "training").count("<svg") == 2
-    assert render(gather({"systems": {"text": None}, "settings": None, "evaluation": {"judge": "judge"}}))
+    assert render(gather({"systems": None, "settings": None, "evaluation": {"judge": "judge"}}))
+    assert render(gather({**PARAMS, "settings": {"pictures": None}}))
 
 
 def test_numeric_variants_become_curves_and_others_a_table(project: Path) -> None:
     folder = project / "data/sweeps"
-    runs = [f"knight,train.k={k},{seed},in-domain,20,{50 + k + seed},{45 + k},{55 + k},8" for k in (10, 2) for seed in (0, 2)]
-    write_sweep(project, *runs, "decap,,0,in-domain,20,40,35,45,8", "decap,,1,cross,20,30,25,35,8")
-    (folder / "k-comparisons.csv").write_text("setting,a,b,difference,difference_low,difference_high,ratio,ratio_low,ratio_high\n"
-                                              "in-domain,knight,decap,5.25,-1,9,1.25,,\n")
+    runs = [row({"train.k": k}, seed, 50 + k + seed, 45 + k, 55 + k) for k in (10, 2) for seed in (0, 2)]
+    write_sweep(*runs, row({}, 0, 40, 35, 45, "decap"), row({}, 1, 30, 25, 35, "decap", "cross"))
+    write_comparisons(folder / "k.csv", [Comparison("in-domain", "knight", "decap", 5.25, -1, 9, 1.25, np.nan, np.nan)])
     (sweep,) = read_sweeps(folder).sweeps
     (curve,) = sweep.plots[0].curves
     assert curve.values == (2.0, 10.0)
@@ -259,16 +297,17 @@ def test_numeric_variants_become_curves_and_others_a_table(project: Path) -> Non
     assert html.count("<svg") == 1
     assert "52.0 to 54.0" in html
     assert "1.250" in html
+    assert "as in params.yaml" in html
 
 
 def test_switched_variants_become_a_table_with_a_row_each_and_check_marks(project: Path) -> None:
     runs = []
     for seed in (0, 1, 2):
         for number in range(8):
-            variant = ", ".join(f"train.{part}={bool(number >> bit & 1)}" for bit, part in enumerate(("optimize", "project", "objects")))
-            runs += [f'syntic,"{variant}",{seed},in-domain,20,{50 + 2 * number + seed},45,55,8',
-                     f'syntic,"{variant}",{seed},cross-domain,20,{30 - 2 * number + seed},25,35,8']
-    write_sweep(project, *runs[:-1], 'syntic,"train.optimize=True, train.k=3",0,in-domain,20,1,0,2,0')
+            values = {f"train.{part}": bool(number >> bit & 1) for bit, part in enumerate(("optimize", "project", "objects"))}
+            runs += [row(values, seed, 50 + 2 * number + seed, 45, 55, "syntic"),
+                     row(values, seed, 30 - 2 * number + seed, 25, 35, "syntic", "cross-domain")]
+    write_sweep(*runs[:-1], row({"train.optimize": True, "train.k": 3}, 0, 1, 0, 2, "syntic", shuffled=0))
     (sweep,) = read_sweeps(project / "data/sweeps").sweeps
     (table,) = sweep.switches
     assert ["".join("-x"[flag] for flag in flags) for flags, _ in table.rows][:5] == ["---", "x--", "-x-", "--x", "xx-"]
@@ -284,10 +323,16 @@ def test_switched_variants_become_a_table_with_a_row_each_and_check_marks(projec
     assert body.count('class="n top"') == 2
 
 
-def test_a_sweep_with_a_wrong_column_or_number_is_named(tmp_path: Path) -> None:
-    (tmp_path / "k.csv").write_text("system,variant\n")
-    with pytest.raises(UserError, match=r"k\.csv has no column 'seed'"):
-        read_sweeps(tmp_path)
-    (tmp_path / "k.csv").write_text(SWEEP + "knight,train.k=1,0,in-domain,20,nan,45,55,8\n")
+def test_a_sweep_with_a_wrong_column_or_number_is_named(project: Path) -> None:
+    file = paths.SWEEPS / "k.csv"
+    write_sweep(row({"train.k": 1}, 0, 50, 45, 55))
+    whole = file.read_text()
+    file.write_text(whole.replace("50.0000", "nan"))
     with pytest.raises(UserError, match=r"k\.csv, line 2: CIDEr is 'nan'"):
-        read_sweeps(tmp_path)
+        gather(PARAMS)
+    file.write_text(whole.replace('"{""train.k"": 1}"', "train.k=1"))
+    with pytest.raises(UserError, match=r"k\.csv, line 2: variant is 'train\.k=1', expected a JSON object: run its sweep again"):
+        gather(PARAMS)
+    file.write_text("system,variant\n")
+    with pytest.raises(UserError, match=r"k\.csv has no column 'seed'"):
+        gather(PARAMS)

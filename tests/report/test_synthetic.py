@@ -18,6 +18,8 @@ from PIL import Image
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, write_json
+from pipeline.core.paths import ImageSet
+from pipeline.features.images import write_pictures
 from pipeline.features.retrieval import project
 from pipeline.features.stores import Origin, read, unit, write_store
 from pipeline.features.tagging import SCHEMA
@@ -30,63 +32,67 @@ TEMPERATURE = 0.1
 MALICE = '"><script>alert("a & b")</script>'
 PARAMS: dict[str, Any] = {
     "systems": {}, "settings": {}, "evaluation": {"judge": "judge"}, "projection": {"temperature": {"scenes": TEMPERATURE}},
-    "synthesis": {"corpora": ["scenes"], "clips": ["micro"], "generator": "diffusion"},
+    "synthesis": {"corpora": ["scenes"], "clips": ["micro"], "detectors": ["detr"], "generator": "diffusion"},
 }
+DRAWN, REAL = ImageSet("scenes", drawn=True), ImageSet("scenes")
+SHARD = DRAWN.folder / "pictures-000000.tar"
+REFINED, PROJECTED = paths.refined("micro", "scenes"), paths.projected("micro", "scenes")
+STORES = {"as drawn": DRAWN.features("micro"), "optimised": REFINED / "features", "projected": PROJECTED / "drawn",
+          "optimised and projected": PROJECTED / "refined"}
 
 
 def store(path: Path, rows: NDArray[np.floating[Any]], table: Path, clip_digest: str = "c" * 64) -> NDArray[np.float32]:
     """Write a store and give back the unit rows that it holds."""
-    write_store(path, rows.astype(np.float32), Origin("micro", clip_digest, WIDTH, "pixels", digest_file(table)))
+    write_store(path, rows.astype(np.float32), Origin("micro", clip_digest, WIDTH, "pixels", digest_file(table), "float32"))
     return unit(read(path).features)
 
 
-def picture(path: Path, size: int, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    blocks = np.random.default_rng(seed).integers(60, 255, (4, 4, 3), dtype=np.uint8)
-    Image.fromarray(blocks).resize((size, size), Image.Resampling.NEAREST).save(path)
+def blocks(size: int, seed: int) -> Image.Image:
+    colours = np.random.default_rng(seed).integers(60, 255, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(colours).resize((size, size), Image.Resampling.NEAREST)
 
 
-def write_tags(rows: list[tuple[str, str, float]]) -> None:
+def write_tags(rows: list[tuple[str, str, float]], detector: str = "detr") -> None:
     columns = {"id": [row[0] for row in rows], "label": [row[1] for row in rows], "score": [row[2] for row in rows],
                "box": [[0.0, 0.0, 0.5, 0.5]] * len(rows)}
-    pq.write_table(pa.table(columns, schema=SCHEMA), paths.synthetic("scenes") / "tags.parquet")
-    write_json(paths.synthetic("scenes") / "tags.json",
+    DRAWN.tags(detector).mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns, schema=SCHEMA), DRAWN.tags(detector) / "tags.parquet")
+    write_json(DRAWN.tags(detector) / "tags.json",
                {"images": PAIRS, "without_object": PAIRS - len({row[0] for row in rows}), "objects": len(rows), "threshold": 0.4})
+
+
+def write_synthetic(texts: list[str]) -> dict[str, NDArray[np.float32]]:
+    """A corpus with thirty drawn captions, refined and projected by hand; its unit rows by name, and what they were made from."""
+    rng, rows, ids = np.random.default_rng(0), np.arange(5, 5 + PAIRS), [f"s{i}" for i in range(CAPTIONS)]
+    DRAWN.folder.mkdir(parents=True, exist_ok=True)
+    paths.corpus("scenes").mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"caption_id": ids, "text": texts, "split": ["train"] * CAPTIONS}), paths.corpus_table("scenes"))
+    pq.write_table(pa.table({"image_id": [f"i{i}" for i in range(IMAGES)], "split": ["unlabelled"] * (IMAGES - 4) + ["test"] * 4}),
+                   REAL.table)
+    write_json(paths.corpus("scenes") / "report.json", {})
+    keys = {f"{row:09d}": texts[row] for row in rows}
+    write_pictures(SHARD, {key: blocks(64, seed) for seed, key in enumerate(keys)}, keys)
+    pq.write_table(pa.table({"image_id": [ids[row] for row in rows], "path": [f"{SHARD.name}!{key}.png" for key in keys],
+                             "split": ["train"] * PAIRS, "text": list(keys.values()), "attempts": [1] * PAIRS}), DRAWN.table)
+    write_json(DRAWN.folder / "report.json", {"asked": 33, "drawn": PAIRS, "drawn_again": 4, "blanked_for_good": ["s1", "s2", "s3"],
+                                              "captions_in_corpus": CAPTIONS})
+    write_tags([("s5", "dog", 0.75), ("s5", "boat", 0.5), ("s5", "dog", 0.875), ("s6", "kite", 0.625)])
+    made = {"texts": store(paths.text_features("micro", "scenes"), rng.normal(size=(CAPTIONS, WIDTH)), paths.corpus_table("scenes"))}
+    made["real"] = store(REAL.features("micro"), rng.normal(size=(IMAGES, WIDTH)) + 0.5, REAL.table)
+    made["captions"] = made["texts"][rows]
+    for (kind, path), noise in zip(STORES.items(), (1.0, 0.1, 0.5, 0.2), strict=True):
+        made[kind] = store(path, made["captions"] + noise * rng.normal(size=(PAIRS, WIDTH)), DRAWN.table)
+    write_json(REFINED / "curve.json", [
+        {"step": step, "loss": 3 / step, "caption_similarity": 1 - 0.5 / step, "similarity_to_start": 1 - step / 4000}
+        for step in (200, 400, 600)])
+    return made
 
 
 @pytest.fixture
 def synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, NDArray[np.float32]]:
-    """A corpus with thirty drawn captions, refined and projected by hand; its unit rows by name, and what they were made from."""
+    """The artefacts of `write_synthetic`, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    folder, rows = paths.synthetic("scenes"), np.arange(0, CAPTIONS)[5 : 5 + PAIRS]
-    folder.mkdir(parents=True)
-    paths.corpus("scenes").mkdir(parents=True)
-    ids, texts = [f"s{i}" for i in range(CAPTIONS)], [f"a dog left of {i} boats" for i in range(CAPTIONS)]
-    pq.write_table(pa.table({"caption_id": ids, "text": texts, "split": ["train"] * CAPTIONS}), paths.corpus_table("scenes"))
-    pq.write_table(pa.table({"image_id": [f"i{i}" for i in range(IMAGES)], "split": ["unlabelled"] * (IMAGES - 4) + ["test"] * 4}),
-                   paths.images_table("scenes"))
-    write_json(paths.corpus("scenes") / "report.json", {})
-    pairs = folder / "pairs.parquet"
-    pq.write_table(pa.table({"row": rows, "caption_id": [ids[row] for row in rows], "text": [texts[row] for row in rows],
-                             "split": ["train"] * PAIRS, "attempts": [1] * PAIRS}), pairs)
-    write_json(folder / "report.json", {"asked": 33, "drawn": PAIRS, "drawn_again": 4, "blanked_for_good": ["s1", "s2", "s3"],
-                                        "captions_in_corpus": CAPTIONS})
-    write_tags([("s5", "dog", 0.75), ("s5", "boat", 0.5), ("s5", "dog", 0.875), ("s6", "kite", 0.625)])
-    for number in range(28):
-        picture(folder / "sample" / f"{number:04d}.png", 64, number)
-    made = {"texts": store(paths.text_features("micro", "scenes"), rng.normal(size=(CAPTIONS, WIDTH)), paths.corpus_table("scenes"))}
-    made["real"] = store(paths.image_features("micro", "scenes"), rng.normal(size=(IMAGES, WIDTH)) + 0.5, paths.images_table("scenes"))
-    made["captions"] = made["texts"][rows]
-    refined, projected = paths.refined("micro", "scenes"), paths.projected("micro", "scenes")
-    for kind, path, noise in (("as drawn", folder / "features/micro.zarr", 1.0), ("optimised", refined / "features.zarr", 0.1),
-                              ("projected", projected / "synthetic.zarr", 0.5),
-                              ("optimised and projected", projected / "refined.zarr", 0.2)):
-        made[kind] = store(path, made["captions"] + noise * rng.normal(size=(PAIRS, WIDTH)), pairs)
-    write_json(paths.refined("micro", "scenes") / "curve.json", [
-        {"step": step, "loss": 3 / step, "caption_similarity": 1 - 0.5 / step, "similarity_to_start": 1 - step / 4000}
-        for step in (200, 400, 600)])
-    return made
+    return write_synthetic([f"a dog left of {i} boats" for i in range(CAPTIONS)])
 
 
 def write_generator(recall: float = 0.75) -> Path:
@@ -95,7 +101,8 @@ def write_generator(recall: float = 0.75) -> Path:
     for number in range(2):
         files = {kind: f"pictures/{kind}-{number}.png" for kind in ("real", "rebuilt", "generated")}
         for seed, file in enumerate(files.values()):
-            picture(folder / file, 64, 100 + 10 * number + seed)
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            blocks(64, 100 + 10 * number + seed).save(folder / file)
         entries.append({"caption": f"two kites & {number} cows", **files})
     write_json(folder / "pictures.json", entries)
     share = [0.5, 0.45, 0.55]
@@ -130,7 +137,7 @@ def test_the_sheet_shows_pictures_with_captions_tags_and_cosines(synthetic: dict
     assert gathered is not None
     first, second, *_, last = gathered.corpora[0].pictures
     assert len(gathered.corpora[0].pictures) == 24
-    assert (first.caption, first.file.name, last.caption_id) == ("a dog left of 5 boats", "0000.png", "s28")
+    assert (first.caption, first.file.name, last.caption_id) == ("a dog left of 5 boats", "000000005.png", "s28")
     assert first.tags == (("dog", 0.875), ("boat", 0.5))
     assert second.cosines == (("micro", pytest.approx(float(synthetic["as drawn"][1] @ synthetic["captions"][1]), abs=1e-6)),)
     html = section(render(gather(PARAMS)))
@@ -138,7 +145,7 @@ def test_the_sheet_shows_pictures_with_captions_tags_and_cosines(synthetic: dict
     assert "dog <span>0.88</span>" in html
     assert html.count("no tags") == 22
     assert "33 of the corpus’s 40 captions were asked for and 30 drawn" in html
-    assert re.search(r"4 took more than one attempt, 3 were blanked for good\.\s+The detector found 4 objects \(threshold 0\.4\) "
+    assert re.search(r"4 took more than one attempt, 3 were blanked for good\.\s+The detector detr found 4 objects \(threshold 0\.4\) "
                      r"and none in 28 of 30 pictures", html)
 
 
@@ -153,15 +160,8 @@ def test_the_same_artefacts_give_the_same_bytes(synthetic: dict[str, NDArray[np.
 
 
 def test_html_in_captions_tags_and_names_is_shown_as_text(synthetic: dict[str, NDArray[np.float32]]) -> None:
+    write_synthetic([MALICE] * CAPTIONS)
     write_tags([("s5", MALICE, 0.5)])
-    pairs = paths.synthetic("scenes") / "pairs.parquet"
-    table = pq.read_table(pairs).to_pydict()
-    pq.write_table(pa.table({**table, "text": [MALICE] * PAIRS}), pairs)
-    for path in paths.DATA.rglob("zarr.json"):  # the stores are of this table of pairs now
-        text = path.read_text()
-        for old in set(re.findall(r'"source_digest": "(\w+)"', text)) - {digest_file(paths.corpus_table("scenes")),
-                                                                          digest_file(paths.images_table("scenes"))}:
-            path.write_text(text.replace(old, digest_file(pairs)))
     folder = write_generator()
     entries = json.loads((folder / "pictures.json").read_text())
     write_json(folder / "pictures.json", [{**entry, "caption": MALICE} for entry in entries])
@@ -172,16 +172,23 @@ def test_html_in_captions_tags_and_names_is_shown_as_text(synthetic: dict[str, N
     assert html.count("&lt;script&gt;alert(") >= 24 * 2 + 2 + 1 + 1
 
 
-def test_pictures_without_any_tag_and_a_sample_of_none_are_shown_as_such(synthetic: dict[str, NDArray[np.float32]]) -> None:
+def test_pictures_without_any_tag_and_a_synthesis_without_detectors_are_shown_as_such(synthetic: dict[str, NDArray[np.float32]]) -> None:
     write_tags([])
-    for file in (paths.synthetic("scenes") / "sample").iterdir():
-        file.unlink()
-    (paths.synthetic("scenes") / "sample").rmdir()  # DVC keeps no empty folder
-    with pytest.raises(UserError, match=r"sample is missing: run `dvc repro`"):
-        gather(PARAMS)
-    html = section(render(gather({**PARAMS, "synthesis": {**PARAMS["synthesis"], "sample": 0}})))
+    html = section(render(gather(PARAMS)))
     assert "found 0 objects" in html
-    assert "No pictures were kept" in html
+    assert html.count("no tags") == 24
+    html = section(render(gather({**PARAMS, "synthesis": {**PARAMS["synthesis"], "detectors": []}})))
+    assert "The detector" not in html.split("Real, rebuilt")[0]
+    assert html.count("<article>") == 24
+
+
+def test_every_detector_is_counted_and_the_first_ones_tags_are_shown(synthetic: dict[str, NDArray[np.float32]]) -> None:
+    write_tags([("s5", "yacht", 0.5)], "other")
+    html = section(render(gather({**PARAMS, "synthesis": {**PARAMS["synthesis"], "detectors": ["detr", "other"]}})))
+    assert "The detector detr found 4 objects" in html
+    assert "The detector other found 1 objects (threshold 0.4) and none in 29 of 30 pictures" in html
+    assert "dog <span>" in html
+    assert "yacht" not in html
 
 
 def test_a_generator_without_pictures_or_figures_has_no_part_of_its_own(synthetic: dict[str, NDArray[np.float32]]) -> None:
@@ -274,7 +281,7 @@ def test_equal_captions_share_the_best_rank() -> None:
 
 @pytest.mark.parametrize("how", ["no store", "no unlabelled images"])
 def test_without_real_images_their_columns_hold_dashes(synthetic: dict[str, NDArray[np.float32]], how: str) -> None:
-    path, table = paths.image_features("micro", "scenes"), paths.images_table("scenes")
+    path, table = REAL.features("micro"), REAL.table
     if how == "no store":
         path.rename(path.with_name("elsewhere"))
     else:
@@ -287,32 +294,31 @@ def test_without_real_images_their_columns_hold_dashes(synthetic: dict[str, NDAr
 
 
 def test_a_refinement_of_no_steps_has_no_curve(synthetic: dict[str, NDArray[np.float32]]) -> None:
-    write_json(paths.refined("micro", "scenes") / "curve.json", [])
+    write_json(REFINED / "curve.json", [])
     html = section(render(gather(PARAMS)))
     assert "<svg" not in html
     assert "Optimisation took no step." in html
 
 
 @pytest.mark.parametrize("missing", [
-    paths.synthetic("scenes") / "report.json", paths.synthetic("scenes") / "pairs.parquet", paths.synthetic("scenes") / "tags.parquet",
-    paths.synthetic("scenes") / "features/micro.zarr", paths.refined("micro", "scenes") / "curve.json",
-    paths.refined("micro", "scenes") / "features.zarr", paths.projected("micro", "scenes") / "synthetic.zarr",
-    paths.text_features("micro", "scenes"),
+    DRAWN.folder / "report.json", DRAWN.table, SHARD, DRAWN.tags("detr") / "tags.parquet", DRAWN.tags("detr") / "tags.json",
+    *STORES.values(), REFINED / "curve.json", paths.text_features("micro", "scenes"),
 ], ids=str)
 def test_a_missing_artefact_is_named(synthetic: dict[str, NDArray[np.float32]], missing: Path) -> None:
     missing.rename(missing.with_name("elsewhere"))
     with pytest.raises(UserError, match=rf"{re.escape(str(missing))} is missing: run .*dvc repro"):
-        gather(PARAMS)
+        render(gather(PARAMS))
 
 
-def test_pairs_of_another_corpus_or_clip_are_refused(synthetic: dict[str, NDArray[np.float32]]) -> None:
-    pairs = paths.synthetic("scenes") / "pairs.parquet"
-    store(paths.refined("micro", "scenes") / "features.zarr", synthetic["optimised"], pairs, clip_digest="d" * 64)
+def test_pictures_of_another_corpus_or_clip_are_refused(synthetic: dict[str, NDArray[np.float32]]) -> None:
+    store(STORES["optimised"], synthetic["optimised"], DRAWN.table, clip_digest="d" * 64)
     with pytest.raises(UserError, match="was made with another CLIP"):
         gather(PARAMS)
-    pq.write_table(pa.table({**pq.read_table(pairs).to_pydict(), "row": list(range(PAIRS))}), pairs)
-    with pytest.raises(UserError, match=r"pairs\.parquet was made from another corpus"):
-        gather(PARAMS)
-    write_json(paths.synthetic("scenes") / "report.json", {"asked": 1})
+    table = pq.read_table(DRAWN.table).to_pydict()
+    for changed in ({"text": table["text"][::-1]}, {"image_id": [f"t{i}" for i in range(PAIRS)]}):
+        pq.write_table(pa.table({**table, **changed}), DRAWN.table)
+        with pytest.raises(UserError, match=r"images\.parquet was made from another corpus"):
+            gather(PARAMS)
+    write_json(DRAWN.folder / "report.json", {"asked": 1})
     with pytest.raises(UserError, match=r"report\.json has no 'drawn'"):
         gather(PARAMS)

@@ -1,8 +1,9 @@
-"""Synthetic pairs: what a diffusion model draws, what is kept of it, blanked pictures, and synthesis that survives a kill."""
+"""Drawn pictures: what a diffusion model draws, what is kept of it, blanked pictures, and synthesis that survives a kill."""
 
 from __future__ import annotations
 
 import shutil
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,16 +16,21 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipeline.core import paths
 from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.params import check
+from pipeline.core.paths import ImageSet
+from pipeline.corpus.choosing import choose_rows
+from pipeline.features.embedding import embed_images
+from pipeline.features.encoders import ClipParams
+from pipeline.features.images import Source, locate, open_image
 from pipeline.features.stores import read
+from pipeline.features.tagging import tag_images
 from pipeline.foundation import autoencoder
 from pipeline.foundation.diffusion import Recipe, build_unet, tokenizer_of
 from pipeline.synthetic import drawing
 from pipeline.synthetic.drawing import Generator, SynthesisParams, picture_seed, synthesize
-from pipeline.synthetic.pairs import choose_rows, load_pairs
-from tests.artefacts import LABELS, StubDetector, write_corpus
+from pipeline.synthetic.pairs import drawn_captions
+from tests.artefacts import StubDetector, write_corpus
 
 CPU = torch.device("cpu")
 CAPTIONS = ["a red car on the street", "two dogs on the sand", "a large brown horse in a field", "the moon over the snow", "birds"]
@@ -55,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_clip_folder: Path) -> 
 
 
 def params(**changes: object) -> SynthesisParams:
-    given = {"corpora": ("scenes",), "clips": ("tiny", "other"), "generator": "diffusion", "steps": 2, "batch": 5, "sample": 3}
+    given = {"corpora": ("scenes",), "clips": ("tiny",), "detectors": ("stub",), "generator": "diffusion", "steps": 2, "batch": 5}
     return SynthesisParams(**{**given, **changes})
 
 
@@ -164,10 +170,10 @@ def test_weights_that_lack_a_tensor_are_named_and_never_replaced_by_random_ones(
     assert str(damaged) in user_error(load, damaged)
 
 
-@pytest.mark.parametrize("changes", [{"steps": 0}, {"batch": 0}, {"attempts": 0}, {"captions": 1}, {"guidance": 0.5}, {"sample": -1},
-                                     {"seed": -1}, {"clips": []}])
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"batch": 0}, {"attempts": 0}, {"captions": 1}, {"guidance": 0.5},
+                                     {"seed": -1}])
 def test_values_out_of_range_are_refused(user_error, changes):
-    given = {"corpora": ["scenes"], "clips": ["tiny"], "generator": "diffusion", **changes}
+    given = {"corpora": ["scenes"], "clips": ["tiny"], "detectors": ["stub"], "generator": "diffusion", **changes}
     assert next(iter(changes)) in user_error(check, SynthesisParams, given, "synthesis")
 
 
@@ -200,17 +206,14 @@ class StubGenerator:
 class StubClip:
     """Takes the mean colour of a picture for its features."""
 
-    width, preprocessing = 3, "mean colour"
+    digest, width, preprocessing, precision, device, params = "c" * 64, 3, "mean colour", "float32", CPU, ClipParams()
 
-    def __init__(self, digest: str) -> None:
-        self.digest = digest
-
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        return np.array([np.asarray(image).mean((0, 1)) for image in images], dtype=np.float32).reshape(len(images), 3)
+    def encode_files(self, files: Sequence[Source]) -> np.ndarray:
+        return np.array([np.asarray(open_image(file)).mean((0, 1)) for file in files], dtype=np.float32).reshape(len(files), 3)
 
 
-CLIPS = {"tiny": StubClip("c" * 64), "other": StubClip("e" * 64)}
-OUT = paths.synthetic("scenes")
+DRAWN = ImageSet("scenes", drawn=True)
+OUT = DRAWN.folder
 
 
 @pytest.fixture
@@ -224,79 +227,97 @@ def corpus(tmp_path, monkeypatch) -> list[str]:
 
 
 def draw(generator: StubGenerator) -> None:
-    synthesize("scenes", generator, StubDetector(), CLIPS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "load_generator", lambda params, device: generator)
+        synthesize("scenes", generator.params, CPU)
 
 
 def colour(row: int, attempt: int = 0) -> tuple[int, int, int]:
     return row * 10, picture_seed(0, f"scenes-{row}", attempt) % 200 + 50, 100
 
 
-def test_every_caption_has_a_row_with_its_text_split_features_and_tags(corpus):
+def drawn_colours() -> list[tuple[int, ...]]:
+    """Of every picture in the table, each of which must be plain."""
+    found = [np.asarray(open_image(locate(OUT, path))) for path in pq.read_table(DRAWN.table)["path"].to_pylist()]
+    assert all((picture == picture[0, 0]).all() for picture in found)
+    return [tuple(picture[0, 0].tolist()) for picture in found]
+
+
+def test_every_caption_has_its_picture_and_a_row_with_its_text_and_split(corpus):
     generator = StubGenerator()
     draw(generator)
     assert [number for numbers in generator.drawn for number in numbers] == list(range(23))
-    table = pq.read_table(OUT / "pairs.parquet").to_pydict()
-    assert table == {"row": list(range(23)), "caption_id": [f"scenes-{row}" for row in range(23)], "text": corpus,
-                     "split": ["heldout" if row in (4, 5) else "train" for row in range(23)], "attempts": [1] * 23}
-    for name, clip in CLIPS.items():
-        store = read(OUT / "features" / f"{name}.zarr").require(clip.digest, digest_file(OUT / "pairs.parquet"))
-        raw = np.array([colour(row) for row in range(23)], dtype=np.float32)
-        np.testing.assert_allclose(store.norms, np.linalg.norm(raw, axis=1), rtol=1e-6)
-        # half precision rounds each number below 1 by at most 2 ** -12
-        np.testing.assert_allclose(store.features, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=2**-12 * 1.01)
-    tags = pq.read_table(OUT / "tags.parquet").to_pylist()
-    seen = StubDetector().detect([Image.new("RGB", (8, 8), colour(row)) for row in range(23)])
-    assert [(row["id"], row["label"]) for row in tags] == [(f"scenes-{row}", d.label) for row, found in enumerate(seen) for d in found]
+    table = pq.read_table(DRAWN.table).to_pydict()
+    assert list(table) == ["image_id", "path", "split", "text", "attempts"]
+    assert table["image_id"] == [f"scenes-{row}" for row in range(23)]
+    assert table["text"] == corpus
+    assert table["split"] == ["heldout" if row in (4, 5) else "train" for row in range(23)]
+    assert table["attempts"] == [1] * 23
+    assert drawn_colours() == [colour(row) for row in range(23)]
     assert read_json(OUT / "report.json") == {"asked": 23, "drawn": 23, "drawn_again": 0, "blanked_for_good": [], "captions_in_corpus": 23}
 
 
-def test_what_is_drawn_can_be_read_as_pairs_for_training(corpus):
+def test_pictures_lie_in_webdataset_shards_beside_their_captions(corpus):
+    draw(StubGenerator())
+    assert sorted(file.name for file in OUT.iterdir()) == ["images.parquet", *(f"pictures-{n:06d}.tar" for n in range(5)), "report.json"]
+    for number in range(5):
+        rows = range(5 * number, min(5 * number + 5, 23))
+        with tarfile.open(OUT / f"pictures-{number:06d}.tar") as file:
+            assert file.getnames() == [f"{row:09d}.{suffix}" for row in rows for suffix in ("png", "txt")]
+            assert [file.extractfile(f"{row:09d}.txt").read().decode() for row in rows] == [corpus[row] for row in rows]
+
+
+def test_drawn_pictures_are_embedded_and_tagged_like_any_data_sets_in_the_order_of_their_table(corpus):
+    draw(StubGenerator(blank=[(7, attempt) for attempt in range(3)]))
+    kept = [row for row in range(23) if row != 7]
+    embed_images("tiny", StubClip(), DRAWN)
+    store = read(DRAWN.features("tiny")).require(StubClip.digest, digest_file(DRAWN.table))
+    raw = np.array([colour(row) for row in kept], dtype=np.float32)
+    np.testing.assert_allclose(store.norms, np.linalg.norm(raw, axis=1), rtol=1e-6)
+    # half precision rounds each number below 1 by at most 2 ** -12
+    np.testing.assert_allclose(store.features, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=2**-12 * 1.01)
+    tag_images("stub", StubDetector(), DRAWN)
+    tags = pq.read_table(DRAWN.tags("stub") / "tags.parquet").to_pylist()
+    seen = StubDetector().detect([Image.new("RGB", (8, 8), colour(row)) for row in kept])
+    expected = [(f"scenes-{row}", d.label) for row, found in zip(kept, seen, strict=True) for d in found]
+    assert [(row["id"], row["label"]) for row in tags] == expected
+    assert read_json(DRAWN.tags("stub") / "tags.json")["images"] == 22
+
+
+def test_as_many_captions_are_drawn_as_asked_and_training_finds_whose_pictures_they_are(corpus):
     draw(StubGenerator(captions=10))
-    rows = choose_rows(["heldout" if row in (4, 5) else "train" for row in range(23)], 10)
-    pairs = load_pairs("tiny", "scenes", 23, False, False, 10, CPU, lambda labels: torch.eye(len(labels)))
-    assert torch.nonzero(pairs.pair_of >= 0)[:, 0].tolist() == rows.tolist()
-    for row, features, ids in zip(rows.tolist(), pairs.features.float(), pairs.objects.ids.tolist(), strict=True):
-        expected = torch.tensor(colour(row)).float()
-        torch.testing.assert_close(features, expected / expected.norm(), atol=2**-11, rtol=0)
-        (found,) = StubDetector().detect([Image.new("RGB", (8, 8), colour(row))])
-        assert [LABELS[i] for i in ids if i >= 0] == list(dict.fromkeys(detection.label for detection in found))
-
-
-def test_a_few_pictures_are_kept_to_look_at_the_first_ones(corpus):
-    draw(StubGenerator(sample=7))
-    kept = sorted((OUT / "sample").iterdir())
-    assert [file.name for file in kept] == [f"{number:04d}.png" for number in range(7)]
-    for row, file in enumerate(kept):
-        assert Image.open(file).getpixel((0, 0)) == colour(row)
-    assert not [path for path in OUT.rglob("*.png") if path.parent.name != "sample"]
+    rows = choose_rows(["heldout" if row in (4, 5) else "train" for row in range(23)], 10).tolist()
+    assert drawn_captions("scenes") == rows
+    assert drawn_colours() == [colour(row) for row in rows]
+    report = read_json(OUT / "report.json")
+    assert (report["asked"], report["drawn"], report["captions_in_corpus"]) == (10, 10, 23)
 
 
 def test_a_blanked_picture_is_drawn_again_with_another_seed_and_counted(corpus):
     generator = StubGenerator(blank=[(3, 0), (11, 0), (11, 1)])
     draw(generator)
     assert generator.drawn == [[0, 1, 2, 3, 4], [3], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14], [11], [11], [15, 16, 17, 18, 19], [20, 21, 22]]
-    table = pq.read_table(OUT / "pairs.parquet").to_pydict()
-    assert table["attempts"] == [{3: 2, 11: 3}.get(row, 1) for row in range(23)]
-    norms = read(OUT / "features/tiny.zarr").norms
-    assert norms[[3, 11]] == pytest.approx([np.linalg.norm(colour(3, 1)), np.linalg.norm(colour(11, 2))])
+    assert pq.read_table(DRAWN.table)["attempts"].to_pylist() == [{3: 2, 11: 3}.get(row, 1) for row in range(23)]
+    assert drawn_colours() == [colour(row, {3: 1, 11: 2}.get(row, 0)) for row in range(23)]
     report = read_json(OUT / "report.json")
     assert (report["drawn"], report["drawn_again"], report["blanked_for_good"]) == (23, 2, [])
 
 
 # 15 to 19 are a whole shard
 @pytest.mark.parametrize("rows", [(3, 11), (0, 22), range(15, 20)])
-def test_what_is_blanked_for_good_is_left_out_of_pairs_features_and_tags(corpus, rows):
+def test_what_is_blanked_for_good_is_left_out_of_the_table_and_the_shards_and_named(corpus, rows):
     draw(StubGenerator(blank=[(row, attempt) for row in rows for attempt in range(2)], attempts=2))
     kept = [row for row in range(23) if row not in rows]
-    table = pq.read_table(OUT / "pairs.parquet").to_pydict()
-    assert table["row"] == kept
-    assert table["caption_id"] == [f"scenes-{row}" for row in kept]
-    for name in CLIPS:
-        assert read(OUT / "features" / f"{name}.zarr").norms == pytest.approx([np.linalg.norm(colour(row)) for row in kept])
-    assert not {f"scenes-{row}" for row in rows} & set(pq.read_table(OUT / "tags.parquet")["id"].to_pylist())
-    assert read_json(OUT / "tags.json")["images"] == len(kept)
+    table = pq.read_table(DRAWN.table).to_pydict()
+    assert table["image_id"] == [f"scenes-{row}" for row in kept]
+    assert table["text"] == [corpus[row] for row in kept]
+    assert drawn_captions("scenes") == kept
+    assert drawn_colours() == [colour(row) for row in kept]
+    for tar in OUT.glob("*.tar"):
+        with tarfile.open(tar) as file:
+            assert not set(file.getnames()) & {f"{row:09d}.{suffix}" for row in rows for suffix in ("png", "txt")}
     report = read_json(OUT / "report.json")
-    assert (report["asked"], report["drawn"]) == (23, len(kept))
+    assert (report["asked"], report["drawn"], report["drawn_again"]) == (23, len(kept), len(rows))
     assert report["blanked_for_good"] == sorted(f"scenes-{row}" for row in rows)
 
 
@@ -354,18 +375,20 @@ def test_pictures_of_other_parameters_are_not_continued(corpus, changes):
     assert sum(map(len, other.drawn)) == changes.get("captions", 23)
 
 
-def test_pictures_of_another_precision_are_not_continued(corpus, monkeypatch):
+@pytest.mark.parametrize(("attribute", "value"), [("precision", "bfloat16"), ("digest", "0" * 64)])
+def test_pictures_of_another_precision_or_model_are_not_continued(corpus, attribute, value):
     with pytest.raises(Killed):
         draw(StubGenerator(killed_at=2))
     other = StubGenerator()
-    other.precision = "bfloat16"
+    setattr(other, attribute, value)
     draw(other)
     assert sum(map(len, other.drawn)) == 23
 
 
-def test_another_corpus_beside_this_one_draws_nothing_again(corpus):
+@pytest.mark.parametrize("changes", [{"corpora": ("scenes", "album")}, {"clips": ("tiny", "other")}, {"detectors": ()}])
+def test_another_corpus_clip_or_detector_beside_these_draws_nothing_again(corpus, changes):
     with pytest.raises(Killed):
         draw(StubGenerator(killed_at=2))
-    other = StubGenerator(corpora=("scenes", "album"))
+    other = StubGenerator(**changes)
     draw(other)
     assert [numbers[0] for numbers in other.drawn] == [10, 15, 20]

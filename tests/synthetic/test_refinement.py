@@ -17,11 +17,12 @@ from pipeline.core.files import digest_tree
 from pipeline.core.params import check
 from pipeline.features.stores import read
 from pipeline.synthetic import refinement
+from pipeline.synthetic.pairs import pseudo_features
 from pipeline.synthetic.refinement import ProjectionParams, RefinementParams, contrastive_loss, optimise, project_pairs, refine_pairs
 from tests.artefacts import write_corpus, write_pair_store, write_pairs, write_texts
 
 CPU = torch.device("cpu")
-PARAMS = RefinementParams(temperature=0.1, learning_rate=0.01, steps=7, batch=4, seed=3, snapshot_every=3)
+PARAMS = RefinementParams(temperature=0.1, learning_rate=0.01, steps=7, batch=4, seed=3, evaluate_every=3, snapshot_every=2)
 PAIRS = 11
 ROWS = [0, 2, 3, 5, 8, 9, 13]
 
@@ -139,7 +140,7 @@ def test_an_interrupted_refinement_ends_in_the_very_features_of_an_uninterrupted
             run(pseudo, texts)
     calls = kill_at(monkeypatch, None)
     refined, curve = run(pseudo, texts)
-    assert len(calls) == 7 - step // 3 * 3  # a snapshot every three steps
+    assert len(calls) == 7 - step // 2 * 2  # a snapshot every two steps, an entry of the curve every three
     assert torch.equal(refined, expected)
     assert curve == expected_curve
 
@@ -155,7 +156,8 @@ def test_fewer_pairs_than_a_batch_are_one_batch(pseudo, texts):
     assert not (refined == pseudo).all(dim=1).any()
 
 
-@pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"learning_rate": 0.0}, {"steps": -1}, {"batch": 0}, {"snapshot_every": 0}])
+@pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"learning_rate": 0.0}, {"steps": -1}, {"batch": 0}, {"snapshot_every": 0},
+                                     {"evaluate_every": 0}])
 def test_values_out_of_range_are_refused(user_error, changes):
     assert next(iter(changes)) in user_error(check, RefinementParams, changes, "refinement")
 
@@ -172,8 +174,8 @@ def corpus(unit_rows) -> np.ndarray:
 
 def test_each_pseudo_feature_is_refined_towards_its_own_caption_and_stored_as_a_unit_row(corpus):
     refine_pairs("tiny", "scenes", PARAMS, CPU)
-    store = read(paths.refined("tiny", "scenes") / "features.zarr")
-    source = read(paths.synthetic("scenes") / "features/tiny.zarr")
+    store = read(pseudo_features("tiny", "scenes", True, False))
+    source = read(pseudo_features("tiny", "scenes", False, False))
     expected, curve = run(torch.from_numpy(source.features).float(), torch.from_numpy(corpus[ROWS].astype(np.float16)).float())
     np.testing.assert_allclose(store.features, expected / expected.norm(dim=1, keepdim=True), atol=2**-11)
     assert np.abs(store.features - source.features).max() > 0.01
@@ -192,7 +194,7 @@ def test_a_killed_refinement_goes_on_and_ends_in_the_same_bytes(corpus, monkeypa
     assert not paths.refined("tiny", "scenes").exists()
     calls = kill_at(monkeypatch, None)
     refine_pairs("tiny", "scenes", PARAMS, CPU)
-    assert len(calls) == 4
+    assert len(calls) == 3
     assert digest_tree(paths.refined("tiny", "scenes")) == whole
 
 
@@ -223,13 +225,12 @@ def naive_projection(pseudo: Tensor, support: Tensor, temperature: float) -> Ten
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
 def test_projected_features_equal_a_softmax_sum_over_all_captions_of_the_corpus(corpus, unit_rows, temperature):
-    write_pair_store("scenes", "../refined/tiny/features.zarr", unit_rows(7, 8, 6))
+    write_pair_store("scenes", "refined/features", unit_rows(7, 8, 6))
     params = check(ProjectionParams, {"temperature": {"scenes": temperature, "album": 9.0}}, "projection")
     project_pairs("tiny", "scenes", params, CPU)
     support = torch.from_numpy(read(paths.text_features("tiny", "scenes")).features)
-    for name, source in (("synthetic", paths.synthetic("scenes") / "features/tiny.zarr"),
-                         ("refined", paths.refined("tiny", "scenes") / "features.zarr")):
-        given, found = read(source), read(paths.projected("tiny", "scenes") / f"{name}.zarr")
+    for refined in (False, True):
+        given, found = (read(pseudo_features("tiny", "scenes", refined, projected)) for projected in (False, True))
         assert found.origin == given.origin
         for row in range(7):
             expected = naive_projection(torch.from_numpy(given.features[row]), support, temperature)
@@ -238,14 +239,14 @@ def test_projected_features_equal_a_softmax_sum_over_all_captions_of_the_corpus(
 
 
 def test_projection_asks_for_a_temperature_of_the_corpus(corpus, unit_rows, user_error):
-    write_pair_store("scenes", "../refined/tiny/features.zarr", unit_rows(7, 8, 6))
+    write_pair_store("scenes", "refined/features", unit_rows(7, 8, 6))
     for temperature in ({}, {"album": 0.01}, {"scenes": 0.0}):
         message = user_error(project_pairs, "tiny", "scenes", ProjectionParams(temperature), CPU)
         assert "projection.temperature needs a value above 0 for scenes" in message
 
 
-@pytest.mark.parametrize("name", ["features/tiny.zarr", "../refined/tiny/features.zarr"])
+@pytest.mark.parametrize("name", ["drawn", "refined/features"])
 def test_projecting_features_of_another_clip_is_refused(corpus, unit_rows, user_error, name):
-    write_pair_store("scenes", "../refined/tiny/features.zarr", unit_rows(7, 8, 6))
+    write_pair_store("scenes", "refined/features", unit_rows(7, 8, 6))
     write_pair_store("scenes", name, unit_rows(7, 8, 6), clip_digest="e" * 64)
     assert "another CLIP" in user_error(project_pairs, "tiny", "scenes", ProjectionParams({"scenes": 0.1}), CPU)

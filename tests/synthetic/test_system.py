@@ -2,87 +2,52 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
-from ruamel.yaml import YAML
 from torch import Tensor
 
-from pipeline import sweeps, training
-from pipeline.captioning import caption_settings, load_images
+from pipeline import training
+from pipeline.captioning import caption_settings
 from pipeline.core import paths
-from pipeline.core.files import digest_file, digest_tree, read_json, write_json
-from pipeline.decoders import Decoder, Decoding
+from pipeline.core.files import digest_tree, read_json, write_json
+from pipeline.core.paths import ImageSet
+from pipeline.corpus.choosing import choose_rows
+from pipeline.decoders import Decoder
+from pipeline.decoding import Decoding
 from pipeline.features import tagging
-from pipeline.features.embedding import embed_images, embed_text
-from pipeline.features.encoders import Clip, ClipParams
-from pipeline.features.indexing import IndexParams, index_corpus
+from pipeline.features.data import Corpus
+from pipeline.features.encoders import Clip
 from pipeline.features.stores import read
-from pipeline.features.tagging import write_tag_set, write_tags
+from pipeline.inputs import Captioning, Training
 from pipeline.methods import find_method
-from pipeline.methods.base import Condition, Corpus, Method
+from pipeline.methods.base import Condition, Method
 from pipeline.photographs import caption_files
-from pipeline.sweeps import SweepParams
-from pipeline.synthetic.pairs import choose_rows, pair_features
-from pipeline.synthetic.refinement import ProjectionParams, RefinementParams, project_pairs, refine_pairs
-from pipeline.systems import Setting, System
-from pipeline.training import Plan, train_system, training_corpus
-from tests.artefacts import LABELS, PAIR_STORES, StubDetector, write_corpus, write_pair_store, write_pairs
+from pipeline.synthetic.pairs import pseudo_features
+from pipeline.systems import Setting, System, find_system, make_method
+from pipeline.training import Plan, train_system
+from tests.artefacts import CLIP, DETECTOR, LABELS, PAIR_STORES, StubDetector, write_pair_store
+from tests.tiny_systems import CPU, PARAMS, make_project, params, write_params
 
-CPU = torch.device("cpu")
-TRAIN = {"heads": 2, "prompt": "a photo of a {}", "limit": 3}
-SYSTEM = System("syntic", "tiny", "scenes", "small", "small", train=TRAIN, caption={"temperature": {"scenes": 0.1}})
-SETTING = {"test": "scenes", "support": "scenes"}
-PARAMS: dict[str, Any] = {
-    "clips": {"tiny": {"batch": 16}}, "decoders": {"small": {"layers": 1, "heads": 2, "width": 16, "max_tokens": 12}},
-    "recipes": {"small": {"steps": 4, "batch": 4, "evaluate_every": 2}}, "captioning": {"beams": 2, "max_new_tokens": 6},
-    "settings": {"in-domain": SETTING}, "detector": {"model": "stub"},
-    "systems": {"synthetic": {"syntic": {"method": "syntic", "clip": "tiny", "corpus": "scenes", "decoder": "small", "recipe": "small",
-                                         "train": TRAIN, "caption": {"temperature": {"scenes": 0.1}}}}},
-}
+SYSTEM = find_system("syntic", PARAMS)
+SETTING = Setting("scenes", "scenes")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, tiny_clip_folder: Path, tiny_clip: Clip) -> Iterator[Path]:
-    """A project with everything that a SynTIC system is trained on and captions, made by the stages' own code."""
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_clip_folder: Path, tiny_clip: Clip) -> Path:
+    """A project with everything that a SynTIC system is trained on and captions, and its model."""
     folder = tmp_path_factory.mktemp("syntic")
-    rng = np.random.default_rng(0)
-    with contextlib.chdir(folder):
-        shutil.copytree(tiny_clip_folder, paths.foundation("tiny"))
-        write_corpus("scenes", [f"a {colour} {thing}" for colour in ("red", "blue", "brown") for thing in ("dog", "car", "boat", "horse")],
-                     heldout=[3, 7])
-        embed_text("tiny", tiny_clip, "scenes")
-        index_corpus("tiny", "scenes", IndexParams(3))
-        shades = [Image.new("RGB", (64, 64), (20 * number,) * 3) for number in range(12)]
-        write_pairs("scenes", list(range(10)), rng.normal(size=(10, 8)).astype(np.float32), StubDetector().detect(shades[:10]),
-                    tiny_clip.digest)
-        refine_pairs("tiny", "scenes", RefinementParams(steps=2, learning_rate=0.1, batch=4), CPU)
-        project_pairs("tiny", "scenes", ProjectionParams({"scenes": 0.1}), CPU)
-        paths.raw("scenes").mkdir(parents=True)
-        for number, image in enumerate(shades):
-            image.save(paths.raw("scenes") / f"{number}.png")
-        pq.write_table(pa.table({"image_id": [f"i{n}" for n in range(12)], "path": [f"{n}.png" for n in range(12)],
-                                 "split": ["test"] * 8 + ["val"] * 4}), paths.images_table("scenes"))
-        pq.write_table(pa.table({"image_id": [f"i{n}" for n in range(12)], "text": ["a red dog"] * 12,
-                                 "split": ["test"] * 8 + ["val"] * 4}), paths.references_table("scenes"))
-        embed_images("tiny", tiny_clip, "scenes")
-        paths.tags("scenes").mkdir(parents=True)
-        write_tags(folder / "shard.parquet", [f"i{n}" for n in range(12)], StubDetector().detect(shades))
-        write_tag_set(paths.tags("scenes"), [folder / "shard.parquet"], StubDetector(), 12,
-                      digest_file(paths.images_table("scenes")))
-        with Path("params.yaml").open("w") as file:
-            YAML(typ="safe", pure=True).dump(PARAMS, file)
+    make_project(folder, tiny_clip_folder, tiny_clip)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
         train_system("syntic", SYSTEM, PARAMS, CPU)
     return folder
 
@@ -96,12 +61,19 @@ def inside(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "project"
 
 
+def with_switches(**train: Any) -> System:
+    return replace(SYSTEM, train={**SYSTEM.train, **train})
+
+
+def learnt_from(system: System) -> Corpus:
+    return Training(system, make_method("syntic", system)).load(CPU)
+
+
 @pytest.mark.parametrize(("optimize", "projected"), [(False, False), (True, False), (False, True), (True, True)])
 def test_the_switches_choose_what_a_system_is_trained_on(inside, optimize, projected):
-    system = replace(SYSTEM, train={**SYSTEM.train, "optimize": optimize, "project": projected})
-    corpus = training_corpus(Plan.of("syntic", system, PARAMS), PARAMS, CPU)
-    assert np.array_equal(corpus.pairs.features.numpy(), read(pair_features("tiny", "scenes", optimize, projected)).features)
-    stores = [read(pair_features("tiny", "scenes", *switches)).features for switches in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    corpus = learnt_from(with_switches(optimize=optimize, project=projected))
+    assert np.array_equal(corpus.pairs.pictures.features.numpy(), read(pseudo_features(CLIP, "scenes", optimize, projected)).features)
+    stores = [read(pseudo_features(CLIP, "scenes", *switches)).features for switches in ((0, 0), (1, 0), (0, 1), (1, 1))]
     assert not any(np.array_equal(one, other) for number, one in enumerate(stores) for other in stores[:number])
 
 
@@ -127,16 +99,25 @@ def test_a_system_is_trained_on_the_captions_that_have_pictures_alone(inside, mo
 
 def test_a_text_only_system_may_be_trained_on_as_many_captions_as_are_drawn_and_on_the_same_ones(inside, monkeypatch):
     shown = rows_shown(monkeypatch, "decap")
-    params = {**PARAMS, "recipes": {"small": {**PARAMS["recipes"]["small"], "captions": 8}}}
-    train_system("decap", replace(SYSTEM, method="decap", train={}, caption={}), params, CPU)
+    train_system("decap", find_system("decap", PARAMS), params({"recipes.small.captions": 8}), CPU)
     splits = pq.read_table(paths.corpus_table("scenes"))["split"].to_pylist()
     assert shown == set(choose_rows(splits, 8).tolist())
     assert len(shown) == 8
 
 
+def test_what_is_learnt_of_a_picture_is_what_is_known_of_the_one_drawn_of_the_caption(inside):
+    pairs = learnt_from(with_switches(optimize=False, project=False)).pairs
+    drawn = read(ImageSet("scenes", drawn=True).features(CLIP)).features
+    assert pairs.picture_of.tolist() == [*range(10), -1, -1]
+    assert np.array_equal(pairs.pictures.features.numpy(), drawn)
+    named = [[LABELS[i] for i in row if i >= 0] for row in pairs.pictures.objects.ids.tolist()]
+    assert named == [[], [], *[["cat", "sun"]] * 3, *[["dog", "sun"]] * 3, *[["tree", "sun"]] * 2]
+
+
 def test_the_same_system_trained_twice_has_the_same_bytes(inside):
     before = digest_tree(paths.model("syntic"))
     shutil.rmtree(paths.model("syntic"))
+    shutil.rmtree(paths.WORK)
     train_system("syntic", SYSTEM, PARAMS, CPU)
     assert digest_tree(paths.model("syntic")) == before
 
@@ -163,7 +144,7 @@ def conditions_shown(monkeypatch: pytest.MonkeyPatch) -> list[Condition]:
 def test_pictures_are_shown_to_the_decoder_alike_in_batches_of_any_size(inside, monkeypatch):
     shown = conditions_shown(monkeypatch)
     for batch in (3, 256):
-        caption_settings("syntic", SYSTEM, {**PARAMS, "captioning": {"batch": batch}}, CPU)
+        caption_settings("syntic", SYSTEM, params({"captioning": {"batch": batch}}), CPU)
     *parts, whole = shown
     assert [len(given.vectors) for given in parts] == [3, 3, 2]
     torch.testing.assert_close(torch.cat([given.vectors for given in parts]), whole.vectors)
@@ -171,24 +152,32 @@ def test_pictures_are_shown_to_the_decoder_alike_in_batches_of_any_size(inside, 
 
 
 def test_images_come_with_the_objects_that_were_detected_in_them(inside):
-    tags = Plan.of("syntic", SYSTEM, PARAMS).method.objects
-    ids, images, _ = load_images("tiny", Setting("scenes", "scenes"), tags, lambda labels: torch.eye(len(labels)))
+    ids, seen, _ = Captioning(SYSTEM, make_method("syntic", SYSTEM)).seen(SETTING)
     assert ids == [f"i{n}" for n in range(8)]
-    named = [[LABELS[i] for i in row if i >= 0] for row in images.objects.ids.tolist()]
+    named = [[LABELS[i] for i in row if i >= 0] for row in seen.objects.ids.tolist()]
     assert named == [[], [], *[["cat", "sun"]] * 3, *[["dog", "sun"]] * 3]  # brightness 0, 20, 40 and so on
-    assert load_images("tiny", Setting("scenes", "scenes"))[1].objects is None
+    bare = with_switches(objects=False)
+    assert Captioning(bare, make_method("syntic", bare)).seen(SETTING)[1].objects is None
+
+
+def change_tagged(**values: Any) -> None:
+    file = ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json"
+    write_json(file, {**read_json(file), **values})
 
 
 def test_tags_of_another_detector_than_the_one_in_training_are_refused(inside, user_error):
-    file = paths.tags("scenes") / "tags.json"
-    write_json(file, {**read_json(file), "detector_digest": "0" * 64})
+    change_tagged(detector_digest="0" * 64)
     assert "another detector" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
 
 
 def test_tags_of_other_images_are_refused(inside, user_error):
-    file = paths.tags("scenes") / "tags.json"
-    write_json(file, {**read_json(file), "source_digest": "0" * 64})
+    change_tagged(source_digest="0" * 64)
     assert "other images" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
+
+
+def test_tags_in_another_clips_space_are_refused(inside, user_error):
+    change_tagged(clip_digest="0" * 64)
+    assert "another CLIP" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
 
 
 def test_a_model_that_does_not_say_whose_objects_it_learnt_is_refused(inside, user_error):
@@ -198,10 +187,9 @@ def test_a_model_that_does_not_say_whose_objects_it_learnt_is_refused(inside, us
 
 
 def trained_rows(captions: int | None) -> list[int]:
-    recipe = {**PARAMS["recipes"]["small"], "captions": captions}
-    plan = Plan.of("syntic", SYSTEM, {**PARAMS, "recipes": {"small": recipe}})
+    plan = Plan.of("syntic", SYSTEM, params({"recipes.small.captions": captions}))
     splits = pq.read_table(paths.corpus_table("scenes"))["split"].to_pylist()
-    return training._trained_rows(plan, training_corpus(plan, PARAMS, CPU), splits).tolist()
+    return training._trained_rows(plan, learnt_from(SYSTEM), splits).tolist()
 
 
 def test_of_the_pairs_those_of_the_recipes_captions_are_trained_on(inside):
@@ -214,33 +202,18 @@ def test_a_recipe_of_more_captions_than_were_drawn_is_refused(inside, user_error
     assert "synthesis.captions is 10" in user_error(trained_rows, 11)
 
 
-@pytest.mark.parametrize("changed", [paths.references_table("scenes"), paths.images_table("scenes")])
-def test_a_sweeps_row_is_stale_when_its_test_data_change(inside, changed):
-    sweep = SweepParams(("syntic",), ("in-domain",))
-    (variant,) = sweeps._variants(sweep, PARAMS)
-    before = sweeps._fingerprint(variant, "in-domain", sweep, PARAMS, "judge")
-    table = pq.read_table(changed)
-    pq.write_table(table.slice(1), changed)
-    embed_images("tiny", Clip(paths.foundation("tiny"), ClipParams(), CPU), "scenes")
-    assert sweeps._fingerprint(variant, "in-domain", sweep, PARAMS, "judge") != before
-
-
-@pytest.mark.parametrize(("train", "stale"), [({}, True), ({"objects": False}, False)])
-def test_a_sweeps_row_is_stale_when_what_was_detected_changes_for_systems_that_read_it(inside, train, stale):
-    sweep = SweepParams(("syntic",), ("in-domain",), {f"train.{key}": [value] for key, value in train.items()})
-    (variant,) = sweeps._variants(sweep, PARAMS)
-    before = sweeps._fingerprint(variant, "in-domain", sweep, PARAMS, "judge")
-    file = paths.tags("scenes") / "tags.json"
-    write_json(file, {**read_json(file), "threshold": 0.123})
-    assert (sweeps._fingerprint(variant, "in-domain", sweep, PARAMS, "judge") != before) == stale
-
-
 @pytest.mark.parametrize("train", [{}, {"optimize": False}, {"project": False}, {"optimize": False, "project": False}])
 def test_pseudo_features_of_another_clip_than_the_corpus_are_refused(inside, user_error, train):
-    system = replace(SYSTEM, train={**SYSTEM.train, **train})
     for name in PAIR_STORES:
         write_pair_store("scenes", name, np.eye(10, 8, dtype=np.float32), clip_digest="0" * 64)
-    assert "another CLIP" in user_error(train_system, "syntic", system, PARAMS, CPU)
+    assert "another CLIP" in user_error(train_system, "syntic", with_switches(**train), PARAMS, CPU)
+
+
+def test_a_system_without_objects_that_learnt_from_another_clips_pictures_is_not_used(inside, user_error):
+    write_pair_store("scenes", "drawn", np.eye(10, 8, dtype=np.float32), clip_digest="0" * 64)
+    system = with_switches(objects=False, optimize=False, project=False)
+    train_system("syntic", system, PARAMS, CPU)
+    assert "was trained with another CLIP" in user_error(caption_settings, "syntic", system, PARAMS, CPU)
 
 
 def caption_a_picture(explain: bool = True) -> bool:
@@ -248,7 +221,7 @@ def caption_a_picture(explain: bool = True) -> bool:
 
 
 def test_explain_shows_the_objects_of_a_photograph(inside, monkeypatch, capsys):
-    monkeypatch.setattr(tagging, "load_detector", lambda params, device: StubDetector())
+    monkeypatch.setattr(tagging, "load_detector", lambda name, params, device: StubDetector())
     assert caption_a_picture()
     dark, bright = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert dark["objects"] == []
@@ -257,8 +230,10 @@ def test_explain_shows_the_objects_of_a_photograph(inside, monkeypatch, capsys):
 
 def test_the_decoder_gets_of_a_photograph_what_it_gets_of_the_same_picture_in_a_setting(inside, monkeypatch):
     shown = conditions_shown(monkeypatch)
-    monkeypatch.setattr(tagging, "load_detector", lambda params, device: StubDetector())
-    caption_settings("syntic", SYSTEM, PARAMS, CPU)
+    monkeypatch.setattr(tagging, "load_detector", lambda name, params, device: StubDetector())
+    whole = params({"captioning.batch": 256})
+    write_params(whole)
+    caption_settings("syntic", SYSTEM, whole, CPU)
     caption_a_picture(explain=False)
     setting, photographs = shown
     # the store's features are rounded to half precision, and differences grow by 1 / temperature in the projection
@@ -270,5 +245,20 @@ def test_the_decoder_gets_of_a_photograph_what_it_gets_of_the_same_picture_in_a_
 def test_a_photograph_is_not_captioned_with_another_detector_than_the_one_in_training(inside, monkeypatch, user_error):
     other = StubDetector()
     other.digest = "0" * 64
-    monkeypatch.setattr(tagging, "load_detector", lambda params, device: other)
+    monkeypatch.setattr(tagging, "load_detector", lambda name, params, device: other)
     assert "another detector" in user_error(caption_a_picture)
+
+
+def test_a_photographs_objects_are_named_in_the_prompt_of_params(inside, monkeypatch):
+    read_texts: list[str] = []
+    real = Clip.encode_texts
+
+    def listen(clip: Clip, texts: list[str]) -> np.ndarray:
+        read_texts.extend(texts)
+        return real(clip, texts)
+
+    monkeypatch.setattr(Clip, "encode_texts", listen)
+    monkeypatch.setattr(tagging, "load_detector", lambda name, params, device: StubDetector())
+    write_params(params({"tag.prompt": "there is a {}!"}))
+    caption_a_picture(explain=False)
+    assert read_texts == [f"there is a {label}!" for label in LABELS]

@@ -1,4 +1,4 @@
-"""The micro-world on disk: the counts that were asked, corpus scenes without pictures, and the same bytes twice."""
+"""The micro-world on disk: the counts that were asked, corpus scenes with pictures only where asked, and the same bytes twice."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from PIL import Image
 from pipeline.core import paths
 from pipeline.core.files import digest_tree
 from pipeline.core.params import check
+from pipeline.corpus.extract import ExtractParams, extract
+from pipeline.features.images import locate, open_image
+from pipeline.world import dataset
 from pipeline.world.dataset import WorldParams, write_dataset
 from pipeline.world.scenes import generator, render, sample_scene, to_record
 
@@ -40,8 +43,8 @@ def test_each_pool_has_as_many_scenes_as_asked_under_karpathys_split_names(image
 def test_the_corpus_has_sentences_and_no_pictures(images):
     corpus = [image for image in images if image["split"] == "train"]
     assert all(len(image["sentences"]) == 5 for image in corpus)
-    assert not any("scene" in image for image in corpus)
-    assert not (paths.raw("scenes") / "images" / "corpus").exists()
+    assert not any({"scene", "filename", "filepath"} & set(image) for image in corpus)
+    assert not [path for path in (paths.raw("scenes") / "images").iterdir() if path.name.startswith("corpus")]
 
 
 def test_unlabelled_pictures_have_no_sentences(images):
@@ -56,12 +59,41 @@ def test_every_other_scene_has_its_picture_and_nothing_else_is_written(images):
 
 
 def test_a_picture_and_its_record_show_the_scene_of_that_number(images):
-    (record,) = [image for image in images if image["filepath"] == "test" and image["filename"] == "00002.png"]
+    (record,) = [image for image in images if image["split"] == "test" and image["filename"] == "00002.png"]
     scene = sample_scene("scenes", generator("scenes", "test", 11, 2))
     assert record["scene"] == to_record(scene)
     with Image.open(paths.raw("scenes") / "images/test/00002.png") as picture:
         assert picture.mode == "RGB"
         assert picture.tobytes() == render(scene).tobytes()
+
+
+def records(params: WorldParams) -> list[dict]:
+    write_dataset("scenes", params)
+    return json.loads((paths.raw("scenes") / "dataset.json").read_text())["images"]
+
+
+@pytest.mark.parametrize("shard", [2, 5, 4096])
+def test_corpus_scenes_may_give_their_pictures_too_in_shards(monkeypatch, shard):
+    monkeypatch.setattr(dataset, "_SHARD", shard)
+    corpus = [image for image in records(replace(PARAMS, pictures=True)) if image["split"] == "train"]
+    folder = paths.raw("scenes") / "images"
+    for index, record in enumerate(corpus):
+        scene = sample_scene("scenes", generator("scenes", "corpus", 11, index))
+        assert record["scene"] == to_record(scene)
+        assert open_image(locate(folder, record["filename"])).tobytes() == render(scene).tobytes()
+    assert len(list(folder.glob("corpus-*.tar"))) == -(-5 // shard)
+
+
+def test_pictures_of_the_corpus_change_no_sentence_and_no_other_picture():
+    plain, pictured = (records(replace(PARAMS, pictures=pictures)) for pictures in (False, True))
+    assert [image["sentences"] for image in plain] == [image["sentences"] for image in pictured]
+    assert [image for image in plain if image["split"] != "train"] == [image for image in pictured if image["split"] != "train"]
+
+
+def test_a_corpus_with_pictures_is_extracted_as_pairs():
+    write_dataset("scenes", replace(PARAMS, pictures=True))
+    report = extract(paths.raw("scenes"), paths.corpus("scenes"), ExtractParams("karpathy", "dataset.json", "images", paired=True))
+    assert report["images"] == {"unlabelled": 3, "val": 2, "test": 4, "train": 5, "restval": 0}
 
 
 def test_sentences_are_numbered_through_and_point_to_their_image(images):
@@ -71,10 +103,11 @@ def test_sentences_are_numbered_through_and_point_to_their_image(images):
     assert all(sentence["raw"].strip() for sentence, _ in sentences)
 
 
-def test_the_same_parameters_give_the_same_bytes_and_another_seed_others():
+@pytest.mark.parametrize("pictures", [False, True])
+def test_the_same_parameters_give_the_same_bytes_and_another_seed_others(pictures):
     digests = []
     for params in (PARAMS, PARAMS, replace(PARAMS, seed=12)):
-        write_dataset("scenes", params)
+        write_dataset("scenes", replace(params, pictures=pictures))
         digests.append(digest_tree(paths.raw("scenes")))
     assert digests[0] == digests[1] != digests[2]
 

@@ -1,0 +1,393 @@
+"""Sweeps: a row is computed once, models are shared, an interrupted training goes on, and what a row depends on makes it stale."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import sweeps, training
+from pipeline.captioning import Captioner
+from pipeline.core import paths
+from pipeline.core.files import digest_tree, read_json, write_json
+from pipeline.core.paths import ImageSet
+from pipeline.features.embedding import embed_images
+from pipeline.features.encoders import Clip
+from pipeline.features.indexing import IndexParams, index_corpus
+from pipeline.sweep_table import Row, read_cider, read_comparisons, read_rows
+from pipeline.sweeps import fingerprint, run_sweep, variant_for
+from pipeline.systems import Setting, find_system
+from pipeline.training import train_system
+from tests.artefacts import CLIP, DETECTOR
+from tests.tiny_systems import CPU, PARAMS, TEXT_ONLY, make_project, params, write_params
+
+SETTING = "pictures.in-domain"
+TABLE = paths.SWEEPS / "mine.csv"
+SYSTEMS = {
+    "evaluation": {"judge": "judge", "samples": 20},
+    "systems.knight": {"method": "knight", **TEXT_ONLY, "train": {"k": 2}},
+    "settings.pictures.short": {"test": "scenes", "support": "scenes", "captioning": {"max_new_tokens": 1}},
+}
+
+
+class Killed(BaseException):
+    """Stands for a kill: no code of ours may catch it."""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_clip_folder: Path, tiny_clip: Clip) -> Path:
+    """A project in which nothing is trained yet."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    make_project(folder, tiny_clip_folder, tiny_clip)
+    return folder
+
+
+@pytest.fixture
+def inside(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of the project as the current folder, to change, with a judge that gives a point for each letter."""
+    shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("UNPAIRED_DEVICE", "cpu")
+
+    def split_of(evaluation, judge, setting: Setting) -> Any:
+        table = pq.read_table(ImageSet(setting.test).table).to_pydict()
+        return SimpleNamespace(references={key: [] for key, split in zip(table["image_id"], table["split"], strict=True)
+                                           if split == setting.split})
+
+    def score(hypotheses: dict[str, str], tokenized, split: Any, judge, evaluation) -> Any:
+        points = np.array([float(len(hypotheses[key])) for key in split.references])
+        mean = float(points.mean())
+        return {"CIDEr": mean, "CIDEr_low": mean - 1, "CIDEr_high": mean + 1, "CIDEr_shuffled": 0.0, "CLIPScore": 0.5}, {"CIDEr": points}, 0
+
+    monkeypatch.setattr(sweeps, "load_clip", lambda *arguments: SimpleNamespace(digest="judge"))
+    monkeypatch.setattr(sweeps, "load_split", split_of)
+    monkeypatch.setattr(sweeps, "tokenize_pair", lambda *arguments: None)
+    monkeypatch.setattr(sweeps, "score_setting", score)
+
+
+def sweep(changes: dict[str, Any] | None = None, name: str = "mine", **entry: Any) -> list[Row]:
+    """Run a sweep, and give back its rows."""
+    whole = {"systems": ["decap"], "settings": [SETTING], "split": "val", **entry}
+    write_params(params({**SYSTEMS, f"sweeps.{name}": whole, **(changes or {})}))
+    run_sweep(name)
+    return read_rows(paths.SWEEPS / f"{name}.csv")
+
+
+def train(name: str) -> None:
+    train_system(name, find_system(name, params(SYSTEMS)), params(SYSTEMS), CPU)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """The keys of rows that are computed in what follows."""
+    keys: list[tuple] = []
+    real = sweeps._print
+
+    def note(row: Row) -> None:
+        keys.append((row.system, row.variant, row.seed, row.setting))
+        real(row)
+
+    monkeypatch.setattr(sweeps, "_print", note)
+    return keys
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Names and seeds of what is trained in what follows."""
+    plans: list[tuple[str, int]] = []
+    real = training.fit
+
+    def note(plan, *arguments):
+        plans.append((plan.name, plan.system.seed))
+        return real(plan, *arguments)
+
+    monkeypatch.setattr(training, "fit", note)
+    return plans
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Folders of the models that caption in what follows."""
+    folders: list[Path] = []
+    real = Captioner.of
+
+    def note(folder, *arguments):
+        folders.append(folder)
+        return real(folder, *arguments)
+
+    monkeypatch.setattr(Captioner, "of", staticmethod(note))
+    return folders
+
+
+def test_a_sweep_has_a_row_for_each_system_value_seed_and_setting(inside):
+    rows = sweep(systems=["decap", "knight"], seeds=[0, 1], settings=[SETTING, "pictures.short"], vary={"recipe": ["small"]})
+    assert [row.key for row in rows] == [(system, '{"recipe": "small"}', seed, setting) for system in ("decap", "knight") for seed in (0, 1)
+                                         for setting in (SETTING, "pictures.short")]
+    assert {(row.split, row.images) for row in rows} == {("val", 4)}
+    cider = read_cider(TABLE)
+    assert all(cider[row.key].mean() == pytest.approx(row.CIDEr, abs=1e-4) for row in rows)
+    assert len({row.fingerprint for row in rows}) == len(rows)
+    assert all(row.CIDEr_low == pytest.approx(row.CIDEr - 1) for row in rows)
+
+
+def test_what_is_varied_reaches_training_and_captioning(inside, used):
+    rows = sweep(systems=["knight"], vary={"train.k": [1, 3]})
+    assert [row.values for row in rows] == [{"train.k": 1}, {"train.k": 3}]
+    assert [read_json(folder / "system.json")["train"] for folder in used] == [{"k": 1}, {"k": 3}]
+    assert len({fingerprint(variant_for("decap", {"caption.temperature": value}, 0, params(SYSTEMS)), Setting("scenes", "scenes"),
+                            params(SYSTEMS), "judge") for value in (0.1, 0.2)}) == 2
+
+
+@pytest.mark.parametrize("key", ["train", "kk", "method.x", "decoder.width", "caption"])
+def test_a_key_that_no_system_has_is_named(inside, user_error, key):
+    message = user_error(sweep, vary={key: [1]})
+    assert message.startswith("params.yaml: ")
+    assert key in message
+
+
+def test_a_value_that_the_method_refuses_is_named_before_anything_is_trained(inside, user_error, trained):
+    assert "k must be 0 or more" in user_error(sweep, systems=["knight"], vary={"train.k": [2, -1]})
+    assert "decap.train.k is not a parameter" in user_error(sweep, systems=["knight", "decap"], vary={"train.k": [2]})
+    assert trained == []
+
+
+def test_finished_rows_are_not_computed_again_and_a_lost_one_is(inside, computed):
+    whole = sweep(systems=["decap", "clipre"], seeds=[0, 1])
+    assert len(computed) == 4
+    assert sweep(systems=["decap", "clipre"], seeds=[0, 1]) == whole
+    assert len(computed) == 4
+    lines = TABLE.read_text().splitlines(keepends=True)
+    TABLE.write_text("".join([*lines[:2], *lines[3:]]))
+    assert sweep(systems=["decap", "clipre"], seeds=[0, 1]) == whole
+    assert computed[4:] == [("decap", "{}", 1, SETTING)]
+
+
+def test_a_row_that_another_sweep_has_is_taken_over_with_its_scores_per_image(inside, computed):
+    sweep(name="other", seeds=[0, 1])
+    computed.clear()
+    rows = sweep(seeds=[1], vary={"seed": [1]})
+    assert computed == []
+    assert [row.values for row in rows] == [{"seed": 1}]
+    assert np.array_equal(read_cider(TABLE)[rows[0].key], read_cider(paths.SWEEPS / "other.csv")["decap", "{}", 1, SETTING])
+
+
+def test_a_table_of_an_older_layout_is_no_obstacle(inside, computed):
+    paths.SWEEPS.mkdir(parents=True)
+    (paths.SWEEPS / "old.csv").write_text("system,variant,seed,setting,images\nknight,train.k=1,0,in-domain,20\n")
+    pq.write_table(pa.table({"key": ["knight|train.k=1|0|in-domain"], "CIDEr": [[1.0]]}), paths.SWEEPS / "old.parquet")
+    (paths.SWEEPS / "mine.csv").write_text((paths.SWEEPS / "old.csv").read_text())
+    assert len(sweep()) == len(computed) == 1
+
+
+@pytest.mark.parametrize("changes", [
+    {"captioning.beams": 1}, {"recipes.small.steps": 7}, {"decoders.small.width": 32}, {"evaluation.samples": 30},
+    {"settings.pictures.in-domain.captioning": {"beams": 3}}, {"systems.decap.caption.temperature": 0.2},
+])
+def test_a_row_is_stale_when_a_parameter_behind_it_changes(inside, computed, changes):
+    (before,) = sweep()
+    (after,) = sweep(changes)
+    assert len(computed) == 2
+    assert before.fingerprint != after.fingerprint
+
+
+def test_a_row_is_stale_when_the_code_behind_it_changes(inside, computed, monkeypatch):
+    (before,) = sweep()
+    monkeypatch.setattr(sweeps, "code_digest", lambda *modules: "changed")
+    (after,) = sweep()
+    assert len(computed) == 2
+    assert before.fingerprint != after.fingerprint
+    assert before.CIDEr == after.CIDEr
+
+
+def row_of(name: str, values: dict[str, Any] | None = None) -> str:
+    return fingerprint(variant_for(name, values or {}, 0, params(SYSTEMS)), Setting("scenes", "scenes"), params(SYSTEMS), "judge")
+
+
+@pytest.mark.parametrize("name", ["decap", "raw", "clipre", "syntic"])
+@pytest.mark.parametrize("changed", [paths.references_table("scenes"), ImageSet("scenes").table])
+def test_a_row_is_stale_when_its_test_data_change(inside, tiny_clip, changed, name):
+    before = row_of(name)
+    pq.write_table(pq.read_table(changed).slice(1), changed)
+    embed_images(CLIP, tiny_clip, ImageSet("scenes"))
+    assert row_of(name) != before
+
+
+def touch(folder: Path) -> None:
+    file = next(file for file in sorted(folder.rglob("*")) if file.is_file())
+    file.write_bytes(file.read_bytes() + b"\n")
+
+
+READS = {
+    paths.text_features(CLIP, "scenes"): {"decap", "raw", "clipre", "knight", "capdec", "syntic"},
+    paths.neighbours(CLIP, "scenes"): {"knight"},
+    ImageSet("scenes").features(CLIP): {"decap", "raw", "clipre", "knight", "capdec", "syntic"},
+    ImageSet("scenes").tagged(CLIP, DETECTOR): {"syntic"},
+    ImageSet("scenes", drawn=True).tagged(CLIP, DETECTOR): {"syntic"},
+    paths.projected(CLIP, "scenes") / "refined": {"syntic"},
+    paths.refined(CLIP, "scenes") / "features": set(),  # the projected ones of it are read
+}
+
+
+@pytest.mark.parametrize("read", READS, ids=str)
+def test_a_row_is_stale_when_features_that_its_system_reads_change_and_not_for_others(inside, read):
+    whole = params({**SYSTEMS, "systems.capdec": {"method": "capdec", **TEXT_ONLY}})
+
+    def rows() -> dict[str, str]:
+        setting = Setting("scenes", "scenes")
+        return {name: fingerprint(variant_for(name, {}, 0, whole), setting, whole, "judge") for name in whole["systems"]}
+
+    before = rows()
+    touch(read)
+    assert {name for name, row in rows().items() if row != before[name]} == READS[read]
+
+
+@pytest.mark.parametrize(("values", "stale"), [({}, True), ({"train.objects": False}, False)])
+def test_a_row_is_stale_when_what_was_detected_changes_for_systems_that_are_told(inside, values, stale):
+    before = row_of("syntic", values)
+    file = ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json"
+    write_json(file, {**read_json(file), "prompt": "another {}"})
+    assert (row_of("syntic", values) != before) == stale
+
+
+def test_a_model_that_data_models_holds_is_not_trained_again(inside, trained, used):
+    train("decap")
+    trained.clear()
+    sweep(seeds=[0, 1])
+    assert trained == [("decap", 1)]
+    assert used[0] == paths.model("decap")
+
+
+def changed_corpus_index() -> None:
+    index_corpus(CLIP, "scenes", IndexParams(4), CPU)
+
+
+def changed_weights() -> None:
+    touch(paths.model("knight") / "lm")
+
+
+def changed_card() -> None:
+    write_json(paths.model("knight") / "system.json", {"name": "knight"})
+
+
+def forgotten() -> None:
+    shutil.rmtree(paths.WORK)
+
+
+@pytest.mark.parametrize("change", [changed_corpus_index, changed_weights, changed_card, forgotten])
+def test_a_model_of_data_models_that_may_be_another_one_is_trained_anew_elsewhere(inside, trained, used, change):
+    train("knight")
+    change()
+    trained.clear()
+    before = digest_tree(paths.model("knight"))
+    sweep(systems=["knight"])
+    assert trained == [("knight", 0)]
+    assert paths.DATA not in used[0].parents
+    assert digest_tree(paths.model("knight")) == before
+
+
+def test_a_system_that_starts_from_another_one_is_captioned_with_that_ones_model_of_the_same_seed(inside, used):
+    sweep(systems=["raw"], seeds=[0, 1])
+    cards = [read_json(folder / "system.json") for folder in used]
+    assert [(card["name"], card["seed"]) for card in cards] == [("decap", 0), ("decap", 1)]
+
+
+def test_a_model_is_trained_once_for_all_systems_that_use_it(inside, trained):
+    sweep(systems=["raw", "decap"], seeds=[0, 1])
+    assert sorted(trained) == [("decap", 0), ("decap", 1)]
+
+
+def test_a_model_is_trained_once_for_all_values_that_change_its_captioning_only(inside, trained):
+    sweep(vary={"caption.temperature": [0.1, 0.5, 1.0]})
+    assert trained == [("decap", 0)]
+
+
+def test_a_model_that_another_sweep_has_trained_is_not_trained_again(inside, trained):
+    sweep()
+    sweep(name="later", settings=["pictures.short"])
+    sweep({"captioning.beams": 1}, name="greedy")
+    assert trained == [("decap", 0)]
+
+
+def test_what_is_not_trained_needs_no_model(inside, trained):
+    (row,) = sweep(systems=["clipre"])
+    assert trained == []
+    assert not paths.model("clipre").exists()
+    assert row.images == 4
+
+
+def kill_training(patch: pytest.MonkeyPatch, steps: int) -> None:
+    """Training dies when so many steps are done, counted over all trainings that follow."""
+    real, begun = training.schedule, []
+
+    def schedule(step: int, *arguments: int) -> float:
+        if begun[-1:] != [step]:  # asked for every group of parameters
+            begun.append(step)
+        if len(begun) > steps:
+            raise Killed
+        return real(step, *arguments)
+
+    patch.setattr(training, "schedule", schedule)
+
+
+def test_an_interrupted_training_goes_on_from_its_snapshot_and_ends_in_the_same_row(inside, capsys):
+    (whole,) = sweep()
+    shutil.rmtree(paths.WORK)
+    shutil.rmtree(paths.SWEEPS)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_training(patch, 5)
+        with pytest.raises(Killed):
+            sweep()
+    assert "resumed" not in capsys.readouterr().err
+    assert sweep() == [whole]
+    assert "resumed from step 4" in capsys.readouterr().err
+
+
+def test_a_kill_keeps_the_rows_that_were_finished(inside, computed):
+    with pytest.MonkeyPatch.context() as patch:
+        kill_training(patch, 6)
+        with pytest.raises(Killed):
+            sweep(systems=["decap", "knight"])
+    assert [row.system for row in read_rows(TABLE)] == ["decap"]
+    sweep(systems=["decap", "knight"])
+    assert computed == [("decap", "{}", 0, SETTING), ("knight", "{}", 0, SETTING)]
+
+
+def test_systems_are_compared_on_the_same_images_and_stale_comparisons_vanish(inside):
+    rows = sweep(systems=["decap", "clipre"], seeds=[0, 1])
+    there, back = read_comparisons(TABLE)
+    mean = {system: np.mean([row.CIDEr for row in rows if row.system == system]) for system in ("decap", "clipre")}
+    assert (there.setting, there.a, there.b) == (SETTING, "decap", "clipre")
+    assert there.difference == pytest.approx(mean["decap"] - mean["clipre"], abs=1e-3)
+    assert back.difference == pytest.approx(-there.difference)
+    assert there.difference_low <= there.difference <= there.difference_high
+    with pytest.MonkeyPatch.context() as patch:
+        kill_training(patch, 0)
+        with pytest.raises(Killed):
+            sweep({"recipes.small.steps": 7}, systems=["decap", "clipre"], seeds=[0, 1])
+    assert read_comparisons(TABLE) == []
+    assert read_rows(TABLE) == rows, "older rows stay until the first new one is there"
+
+
+def test_a_settings_own_captioning_values_count_in_a_sweep(inside):
+    short, usual = (rows[0] for rows in (sweep(settings=["pictures.short"]), sweep(settings=[SETTING])))
+    assert short.CIDEr < usual.CIDEr
+
+
+def test_tags_of_another_detector_than_the_one_in_training_are_refused(inside, user_error):
+    file = ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json"
+    write_json(file, {**read_json(file), "detector_digest": "0" * 64})
+    assert "was made with another detector than syntic was trained with" in user_error(sweep, systems=["syntic"])
+
+
+def test_an_unknown_sweep_system_or_setting_is_answered_with_the_nearest_one(inside, user_error):
+    write_params(params({**SYSTEMS, "sweeps.mine": {}}))
+    assert "did you mean 'mine'" in user_error(run_sweep, "min")
+    assert "did you mean 'knight'" in user_error(sweep, systems=["knigth"])
+    assert "did you mean 'in-domain'" in user_error(sweep, settings=["pictures.in-domian"])
+    assert set(PARAMS["systems"]) <= set(user_error(sweep, systems=["nothing"]).replace(",", "").split())
