@@ -82,7 +82,7 @@ def read_tagged(folder: Path, ids: Sequence[str], limit: int, clip_digest: str) 
     try:
         labels_CD = load_file(folder / "labels.safetensors")["labels"]
     except (OSError, KeyError, SafetensorError) as error:
-        raise UserError(f"{folder / 'labels.safetensors'} is missing or damaged ({error}): restore it with `dvc checkout --force`") from None
+        raise UserError(f"{folder}: labels.safetensors is missing or damaged ({error}): restore it with `dvc checkout --force`") from None
     return objects_of([found[key] for key in ids], limit, labels_CD)
 
 
