@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core.errors import one_line_errors
+from pipeline.core.startup import leave, rest_collector
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
                   help="Turns a corpus of sentences into an image captioner, without one captioned photograph.")
@@ -32,8 +33,10 @@ def caption(
                                                "system was told of.")] = False,
 ) -> None:
     """Caption pictures. A broken one is named and the rest captioned; the exit code is then 1."""
+    wake_collector = rest_collector()
     from pipeline.photographs import caption_files
 
+    wake_collector()
     if not caption_files(images, system, support, as_json, explain):
         raise typer.Exit(1)
 
@@ -78,8 +81,11 @@ def sweep(name: Annotated[str, typer.Argument(help="An entry of `sweeps` in para
 
 def main() -> None:
     """Run the command: an expected error is one line and exit code 1."""
-    with one_line_errors():
-        app()
+    try:
+        with one_line_errors():
+            app()
+    except SystemExit as end:
+        leave(end.code)
 
 
 if __name__ == "__main__":

@@ -79,10 +79,11 @@ def read_tagged(folder: Path, ids: Sequence[str], limit: int, clip_digest: str) 
     found = dict(zip(table["image_id"], table["objects"], strict=True))
     if missing := [key for key in ids if key not in found]:
         raise UserError(f"{folder} knows no image {missing[0]!r}: run `dvc repro`")
+    labels = folder / "labels.safetensors"
     try:
-        labels_CD = load_file(folder / "labels.safetensors")["labels"]
+        labels_CD = load_file(labels)["labels"]
     except (OSError, KeyError, SafetensorError) as error:
-        raise UserError(f"{folder}: labels.safetensors is missing or damaged ({error}): restore it with `dvc checkout --force`") from None
+        raise UserError(f"{labels} is missing or damaged ({error}): restore it with `dvc checkout --force`") from None
     return objects_of([found[key] for key in ids], limit, labels_CD)
 
 

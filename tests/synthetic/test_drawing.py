@@ -248,7 +248,7 @@ def test_every_caption_has_its_picture_and_a_row_with_its_text_and_split(corpus)
     draw(generator)
     assert [number for numbers in generator.drawn for number in numbers] == list(range(23))
     table = pq.read_table(DRAWN.table).to_pydict()
-    assert list(table) == ["image_id", "path", "split", "text", "attempts"]
+    assert list(table) == ["image_id", "path", "split", "text", "attempts", "origin"]
     assert table["image_id"] == [f"scenes-{row}" for row in range(23)]
     assert table["text"] == corpus
     assert table["split"] == ["heldout" if row in (4, 5) else "train" for row in range(23)]
