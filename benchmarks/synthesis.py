@@ -4,7 +4,7 @@
 
 Both draw the same captions with the same model, steps, guidance and seeds, and end with CLIP features and tags. The plain loop is what
 scripts do: diffusers' pipeline as `from_pretrained` gives it, `pipe(prompt)`, a PNG, and encoding and tagging in later scripts, one file
-at a time. On a CPU with bfloat16 the stage draws in that; the plain loop's second line shows it with the stage's generator, batch 1.
+at a time. The plain loop's second line is with the stage's generator, batch 1.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from pipeline.core.device import choose_device
-from pipeline.core.params import check, load, pick
+from pipeline.core.params import load, section
 from pipeline.features.encoders import load_clip
-from pipeline.features.tagging import DetectorParams, load_detector
+from pipeline.features.tagging import load_detector
 from pipeline.synthetic.drawing import SynthesisParams, load_generator, picture_seed
 from pipeline.world.captions import describe
 from pipeline.world.scenes import generator, sample_scene
@@ -34,9 +34,9 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=64)
     count = parser.parse_args().captions
     params, device = load(), choose_device()
-    synthesis = check(SynthesisParams, pick(params, "synthesis"), "synthesis")
+    synthesis = section(SynthesisParams, params, "synthesis")
     drawer = load_generator(synthesis, device)
-    detector = load_detector(check(DetectorParams, pick(params, "detector"), "detector"), device)
+    detector = load_detector(synthesis.detectors[0], params, device)
     clip = load_clip(synthesis.clips[0], params, device)
     scenes = [sample_scene("scenes", generator("scenes", "val", 77, i)) for i in range(count)]
     texts = [describe(scene, generator("scenes", "val", 78, i), 1)[0] for i, scene in enumerate(scenes)]

@@ -120,8 +120,9 @@ class Decoder(nn.Module):
         """(B, T, V) predictions of the token after each of (B, T) tokens."""
         embeddings, mask = self._embed(condition, ids_BT)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)  # of what is attended to, as `generate` counts them
-        logits: Tensor = self.lm(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions).logits
-        return logits[:, -ids_BT.shape[1] :]
+        logits: Tensor = self.lm(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False,
+                                 logits_to_keep=ids_BT.shape[1]).logits
+        return logits
 
     def loss(self, condition: Condition, ids_BT: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy per caption token, end token included; no loss on prefix and padding.

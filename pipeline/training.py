@@ -141,7 +141,8 @@ def train(task: Task, scratch: Path, label: str) -> list[dict[str, Any]]:
 
 
 def _train_phase(phase: Phase, decoder: Decoder, recipe: Recipe, seed: int, snapshot: Path, label: str) -> list[dict[str, Any]]:
-    optimiser = torch.optim.AdamW(decayed_groups(decoder.parameters(), recipe.weight_decay), lr=recipe.learning_rate, betas=_BETAS)
+    optimiser = torch.optim.AdamW(decayed_groups(decoder.parameters(), recipe.weight_decay), lr=recipe.learning_rate, betas=_BETAS,
+                                  fused=True)
     kept = Snapshot(snapshot, decoder=decoder, optimiser=optimiser)
     begun = kept.restore() or {"step": 0, "log": [], "running": [], "best": {}}
     if begun["step"]:

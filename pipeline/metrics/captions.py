@@ -1,7 +1,8 @@
 """BLEU, METEOR, ROUGE-L and CIDEr of captions, by the protocol of coco-caption (Chen et al. 2015, arXiv:1504.00325).
 
-BLEU, ROUGE-L and CIDEr (the variant CIDEr-D) are pycocoevalcap's classes. METEOR 1.5 and the PTB tokenizer are its two jars,
-driven from here: its own drivers hang at exit after any failure, ignore Java's exit code, and write into the installed package.
+BLEU and ROUGE-L are pycocoevalcap's classes, CIDEr (the variant CIDEr-D) is its arithmetic in `cider.py`. METEOR 1.5 and the PTB
+tokenizer are its two jars, driven from here: its own drivers hang at exit after any failure, ignore Java's exit code, and write into the
+installed package.
 All scores are times 100. A tokenized caption is one string, its tokens divided by single spaces. Failures raise `UserError`.
 """
 
@@ -17,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import pycocoevalcap
 from pycocoevalcap.bleu.bleu import Bleu
-from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
 from pipeline.core.errors import UserError
 from pipeline.metrics import java
+from pipeline.metrics.cider import cider_d
 
 TOKENIZER = "PTBTokenizer of stanford-corenlp-3.4.1, lower case, without pycocoevalcap's list of punctuation"
 
@@ -115,7 +116,7 @@ def cider_per_image(hypotheses: Mapping[str, Sequence[str]], references: Mapping
 
     Document frequencies come from `references` alone: score a whole split at once, never in parts. One image alone scores 0.
     """
-    return 100 * np.asarray(Cider().compute_score(references, hypotheses)[1])
+    return 100 * cider_d([hypotheses[image_id][0] for image_id in references], list(references.values()))
 
 
 def shuffled_cider(captions: Tokenized, seed: int) -> np.ndarray:
