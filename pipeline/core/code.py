@@ -1,25 +1,45 @@
-"""Which source files stand behind a module, and their digest: what scratch of interrupted work is keyed by.
+"""Which source files stand behind a module, and their digest: what stages depend on, and what scratch of interrupted work is keyed by.
 
-Comments and docstrings do not count, nor does what lies in this folder, which decides no artefact's bytes, or the table of methods: the
-method that a system names counts by itself.
+Comments, docstrings and empty lines do not count, nor does what lies in this folder, which decides no artefact's bytes, or the table of
+methods: the method that a system names counts by itself. Digests are of source text, so that every version of Python finds the same.
 """
 
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from pipeline.core.files import digest_of
+from pipeline.core.files import digest_of, finished_folder, write_json
 
 ROOT = Path(__file__).parent.parent.parent
-DECIDES_NOTHING = ("pipeline/core/", "pipeline/methods/__init__.py")
+DECIDES_NOTHING = ("pipeline/core/", "pipeline/methods/__init__.py", "stages/__init__.py")
 
 
 def code_digest(*modules: str) -> str:
     """Digest of the code of these modules and of all that they import from this project, in hex."""
+    return digest_of(_digests(*modules))
+
+
+def write_digests(target: Path, stages: Iterable[str], methods: Mapping[str, str]) -> None:
+    """Write what DVC's stages depend on in place of source files: `<stage>.json` and `methods/<name>.json` with a digest per file.
+
+    methods: module by name.
+    """
+    with finished_folder(target) as folder:
+        (folder / "methods").mkdir()
+        for stage in stages:
+            write_json(folder / f"{stage}.json", _digests(f"stages.{stage}"))
+        for name, module in methods.items():
+            write_json(folder / "methods" / f"{name}.json", _digests(module))
+
+
+def _digests(*modules: str) -> dict[str, str]:
     files = sorted(set().union(*(closure(module_file(name) or name) for name in modules)))
-    return digest_of([(file, _code(file)) for file in files])
+    return {file: digest_of(_code(file))[:16] for file in files}
 
 
 @cache
@@ -47,7 +67,7 @@ def imports(file: str) -> frozenset[str]:
         else:
             continue
         found |= {path for name in names if name.startswith(("pipeline", "stages")) and (path := module_file(name))}
-    return frozenset(path for path in found if _code(path) != _code_of(ast.parse("")))
+    return frozenset(path for path in found if _code(path))
 
 
 def module_file(name: str) -> str | None:
@@ -76,14 +96,19 @@ def _tree(file: str) -> ast.Module:
 
 @cache
 def _code(file: str) -> str:
-    return _code_of(_tree(file))
-
-
-def _code_of(tree: ast.Module) -> str:
-    """The syntax tree as text, bare strings (docstrings) left out."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [line for line in body  # type: ignore[attr-defined]
-                         if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str))]
-    return ast.dump(tree)
+    """The source without comments, empty lines and bare strings (docstrings)."""
+    source = (ROOT / file).read_text(encoding="utf-8")
+    lines = source.splitlines()
+    gone: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        row, column = token.start
+        if token.type == tokenize.COMMENT:
+            lines[row - 1] = lines[row - 1][:column].rstrip()
+        if token.type in (tokenize.COMMENT, tokenize.NL) and not lines[row - 1].strip():  # never inside a string
+            gone.add(row)
+    for node in ast.walk(_tree(file)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            first, last = lines[node.lineno - 1].encode(), lines[(node.end_lineno or 0) - 1].encode()
+            if not first[: node.col_offset].strip() and not last[node.end_col_offset :].strip():
+                gone |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    return "\n".join(line for row, line in enumerate(lines, start=1) if row not in gone)

@@ -1,4 +1,4 @@
-"""Which source files stand behind a module: what scratch of interrupted work is keyed by."""
+"""Which source files stand behind a module: what stages depend on, and what scratch of interrupted work is keyed by."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core import code
+from pipeline.core.files import read_json
 
 FILES = {
     "pipeline/__init__.py": '"""The whole."""\n',
@@ -60,9 +61,9 @@ def changes(project: Path, file: str, text: str, *modules: str) -> bool:
 @pytest.mark.parametrize("text", [
     "# why\nfrom pipeline.features import stores  # and so on\n\n\nK = stores.ROWS\n",
     '"""A new first line."""\n\nfrom pipeline.features import stores\n\nK = stores.ROWS\n',
-    'from pipeline.features import stores\n\nK = (stores\n     .ROWS)\n"""What K is."""\n',
+    'from pipeline.features import stores\n\nK = stores.ROWS\n"""What\n\nK is."""  # said\n',
 ])
-def test_a_comment_a_docstring_or_another_line_break_keeps_the_work_of_an_interrupted_run(project, text):
+def test_a_comment_a_docstring_or_an_empty_line_keeps_the_work_of_an_interrupted_run(project, text):
     assert not changes(project, "pipeline/features/retrieval.py", text, "pipeline.features.retrieval")
 
 
@@ -75,6 +76,15 @@ def test_a_text_that_is_a_value_is_code(project):
     before = digest_after(project, "pipeline/unrelated.py", 'def f():\n    """Said."""\n    return "a"\n', "pipeline.unrelated")
     assert changes(project, "pipeline/unrelated.py", 'def f():\n    """Said."""\n    return "b"\n', "pipeline.unrelated")
     assert digest_after(project, "pipeline/unrelated.py", 'def f():\n    return "a"\n', "pipeline.unrelated") == before
+
+
+@pytest.mark.parametrize(("text", "other"), [
+    ('X = """a\n\nb"""\n', 'X = """a\nb"""\n'), ('X = """a\n# b"""\n', 'X = """a\n"""\n'), ('X = "a # b"\n', 'X = "a "\n'),
+    ("class A: 'doc'\n", "class B: 'doc'\n"), ('"""a\nb"""; X = 1\n', '"""a\nb"""; X = 2\n'),
+])
+def test_what_only_looks_like_a_comment_an_empty_line_or_a_docstring_is_code(project, text, other):
+    before = digest_after(project, "pipeline/unrelated.py", text, "pipeline.unrelated")
+    assert digest_after(project, "pipeline/unrelated.py", other, "pipeline.unrelated") != before
 
 
 @pytest.mark.parametrize("name", ["features.stores", "features.retrieval", "features.lazy", "training"])
@@ -124,3 +134,25 @@ def test_every_stage_of_this_project_is_keyed_by_the_files_that_it_runs_on():
             "pipeline/features/stores.py"} <= found
     assert not [file for file in found if file.startswith(("pipeline/core/", "pipeline/methods/", "pipeline/synthetic/", "stages/"))]
     assert "pipeline/features/data.py" in code.closure("pipeline/training.py")
+
+
+def test_digests_are_written_by_stage_and_method_and_name_the_file_that_changed(project, monkeypatch):
+    monkeypatch.chdir(project)
+    (project / "stages").mkdir()
+    (project / "stages/train.py").write_text("from pipeline import training\n")
+
+    def written() -> tuple[dict, dict]:
+        forget()
+        code.write_digests(Path("out"), ["train"], {"knight": "pipeline.methods.knight"})
+        return read_json(Path("out/train.json")), read_json(Path("out/methods/knight.json"))
+
+    train, knight = written()
+    assert set(train) == {"stages/train.py", "pipeline/training.py", "pipeline/features/lazy.py", "pipeline/features/retrieval.py",
+                          "pipeline/features/stores.py"}
+    assert set(knight) == {"pipeline/methods/knight.py"}
+    (project / "pipeline/training.py").write_text(FILES["pipeline/training.py"] + "# a comment\n")
+    assert written() == (train, knight)
+    (project / "pipeline/training.py").write_text(FILES["pipeline/training.py"] + "MORE = 1\n")
+    changed, same = written()
+    assert {file for file in train if train[file] != changed[file]} == {"pipeline/training.py"}
+    assert same == knight
