@@ -234,7 +234,7 @@ def without(folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("stage", "arguments", "artefact", "target", "calls"), [
-    ("world", "scenes", "raw/scenes", "pipeline.world.dataset:describe", 30),
+    ("world", "scenes", "raw/scenes", "pipeline.world.dataset:Image.Image.save", 15),
     ("extract", "scenes", "corpus/scenes", "pipeline.corpus.extract:write_json", 0),
     ("embed_text", "micro scenes", "features/micro/text/scenes/features", "pipeline.core.resume:Work.record", 1),
     ("embed_text", "micro scenes", "features/micro/text/scenes/features", "pipeline.core.resume:publish", 0),

@@ -264,7 +264,7 @@ def test_a_model_that_data_models_holds_is_not_trained_again(inside, trained, us
 
 
 def changed_corpus_index() -> None:
-    index_corpus(CLIP, "scenes", IndexParams(4), CPU)
+    index_corpus(CLIP, "scenes", IndexParams(neighbours=4), CPU)
 
 
 def changed_weights() -> None:

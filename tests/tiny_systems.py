@@ -69,7 +69,7 @@ def make_project(folder: Path, clip_folder: Path, clip: Clip) -> None:
         write_corpus("scenes", [f"a {colour} {thing}" for colour in ("red", "blue", "brown") for thing in ("dog", "car", "boat", "horse")],
                      heldout=[3, 7])
         embed_text(CLIP, clip, "scenes")
-        index_corpus(CLIP, "scenes", IndexParams(3), CPU)
+        index_corpus(CLIP, "scenes", IndexParams(neighbours=3), CPU)
         write_pairs("scenes", list(range(10)), rng.normal(size=(10, 8)).astype(np.float32), StubDetector().detect(shades()[:10]), clip)
         refine_pairs(CLIP, "scenes", RefinementParams(steps=2, learning_rate=0.1, batch=4), CPU)
         project_pairs(CLIP, "scenes", ProjectionParams({"scenes": 0.1}), CPU)

@@ -25,8 +25,13 @@ from pipeline.features.stores import SHARD_ROWS, FeatureStore, read
 
 @dataclass(frozen=True)
 class IndexParams(StrictParams):
-    """neighbours: how many other captions are kept for each caption; Knight's k may not exceed it."""
+    """`index` in params.yaml.
 
+    corpora: whose captions' neighbours are found, which Knight is trained on. neighbours: how many other captions are kept for each;
+    Knight's k may not exceed it.
+    """
+
+    corpora: tuple[str, ...] = ()
     neighbours: int = 20
 
     def __post_init__(self) -> None:
@@ -55,7 +60,7 @@ def read_neighbours(store: FeatureStore, clip_name: str, corpus: str) -> NDArray
     """(N, K) rows of each caption's nearest others. Raises `UserError` if they were not found in this store."""
     folder = paths.neighbours(clip_name, corpus)
     if not (folder / "zarr.json").exists():
-        raise UserError(f"{folder} is missing: run `dvc repro`")
+        raise UserError(f"{folder} is missing: add {corpus} to index.corpora in params.yaml and run `dvc repro`")
     try:
         neighbours = zarr.open_array(folder, mode="r")
         made_from = (neighbours.attrs.get("source_digest"), neighbours.attrs.get("clip_digest"))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.core.progress import track
+from pipeline.core.workers import workers
 from pipeline.world.captions import describe_naming
 from pipeline.world.scenes import STYLES, Thing, generator, render, sample_scene
 from pipeline.world.sprites import CLASSES, COLOURS
@@ -58,12 +57,12 @@ def draw_block(pool: str, seed: int, start: int, stop: int, styles: Sequence[str
     return np.stack(images), captions, named, things, backgrounds
 
 
-def draw_pool(pool: str, seed: int, count: int, workers: int = 2, styles: Sequence[str] = STYLES) -> Pool:
-    """`count` scenes, the styles taking turns; the result does not depend on `workers`."""
+def draw_pool(pool: str, seed: int, count: int, styles: Sequence[str] = STYLES) -> Pool:
+    """`count` scenes, the styles taking turns."""
     starts = range(0, count, _BLOCK)
     stops = [min(start + _BLOCK, count) for start in starts]
     images, captions, named, things, backgrounds = [], [], [], [], []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+    with workers() as executor:
         blocks = executor.map(draw_block, [pool] * len(stops), [seed] * len(stops), starts, stops, [styles] * len(stops))
         for block in track(blocks, f"draw {pool}", count, "scenes", size=_BLOCK):
             images.append(block[0])

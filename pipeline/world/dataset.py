@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -13,6 +14,7 @@ from pipeline.core.files import write_json
 from pipeline.core.params import StrictParams
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
+from pipeline.core.workers import workers
 from pipeline.features.images import write_pictures
 from pipeline.world.captions import describe
 from pipeline.world.scenes import STYLES, generator, render, sample_scene, to_record
@@ -52,30 +54,37 @@ def write_dataset(name: str, params: WorldParams) -> None:
     total = sum(getattr(params, pool) for pool in _SPLITS)
     if total == 0:
         raise UserError(f"params.yaml: world.{name} has no scenes")
-    with resumable(paths.raw(name), __name__, world=asdict(params)) as work:
-        jobs = ((pool, index) for pool in _SPLITS for index in range(getattr(params, pool)))
+    jobs = [(pool, index) for pool in _SPLITS for index in range(getattr(params, pool))]
+    with resumable(paths.raw(name), __name__, world=asdict(params)) as work, workers() as processes:
         sentences = 0
         shard: dict[str, tuple[Image.Image, str]] = {}
-        for pool, index in track(jobs, f"draw {name}", total, "scenes"):
-            rng = generator(params.style, pool, params.seed, index)
-            scene = sample_scene(params.style, rng)
-            texts = [] if pool == "unlabelled" else describe(scene, rng)
+        drawn = track(processes.map(partial(_drawn, params), jobs, chunksize=64), f"draw {name}", total, "scenes")
+        for (pool, index), (scene, texts, picture) in zip(jobs, drawn, strict=True):
             record: dict[str, Any] = {"imgid": len(images), "split": _SPLITS[pool],
                                       "sentences": [{"sentid": sentences + i, "imgid": len(images), "raw": text}
                                                     for i, text in enumerate(texts)]}
             sentences += len(texts)
             folder = work.output / "images" / ("" if pool == "corpus" else pool)
             folder.mkdir(parents=True, exist_ok=True)
-            if pool != "corpus":
-                record |= {"filepath": pool, "filename": f"{index:05d}.png", "scene": to_record(scene)}
-                render(scene).save(folder / record["filename"])
-            elif params.pictures:
+            if picture and pool != "corpus":
+                record |= {"filepath": pool, "filename": f"{index:05d}.png", "scene": scene}
+                picture.save(folder / record["filename"])
+            elif picture:
                 tar = f"corpus-{index // _SHARD:03d}.tar"
-                record |= {"filename": f"{tar}!{index:05d}.png", "scene": to_record(scene)}
-                shard[f"{index:05d}"] = render(scene), texts[0]
+                record |= {"filename": f"{tar}!{index:05d}.png", "scene": scene}
+                shard[f"{index:05d}"] = picture, texts[0]
                 if len(shard) == _SHARD or index + 1 == params.corpus:
                     write_pictures(folder / tar, {key: picture for key, (picture, _) in shard.items()},
                                    {key: text for key, (_, text) in shard.items()})
                     shard = {}
             images.append(record)
         write_json(work.output / "dataset.json", {"dataset": name, "images": images}, indent=None)
+
+
+def _drawn(params: WorldParams, job: tuple[str, int]) -> tuple[dict[str, Any], list[str], Image.Image | None]:
+    """One scene of a pool: its record, its sentences, and its picture where it has one."""
+    pool, index = job
+    rng = generator(params.style, pool, params.seed, index)
+    scene = sample_scene(params.style, rng)
+    texts = [] if pool == "unlabelled" else describe(scene, rng)
+    return to_record(scene), texts, render(scene) if pool != "corpus" or params.pictures else None

@@ -27,7 +27,7 @@ def _corpus(tmp_path, monkeypatch, unit_rows):
 
 
 def index(neighbours: int = K) -> None:
-    index_corpus(CLIP, "scenes", IndexParams(neighbours), torch.device("cpu"))
+    index_corpus(CLIP, "scenes", IndexParams(neighbours=neighbours), torch.device("cpu"))
 
 
 def store() -> FeatureStore:
@@ -70,7 +70,7 @@ def test_a_corpus_of_too_few_captions_says_what_to_lower(user_error):
 
 
 def test_neighbours_that_were_never_found_say_what_to_run(user_error):
-    assert user_error(neighbours) == f"{FOLDER} is missing: run `dvc repro`"
+    assert user_error(neighbours) == f"{FOLDER} is missing: add scenes to index.corpora in params.yaml and run `dvc repro`"
 
 
 def test_neighbours_in_another_clips_space_are_refused(unit_rows, user_error):

@@ -111,7 +111,7 @@ def test_a_box_counts_from_an_overlap_of_one_half():
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Scenes drawn in this process, and a snapshot every two steps."""
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(pool, "workers", lambda: ThreadPoolExecutor(2))
     monkeypatch.setattr(detection, "optimise", partial(loop.optimise, every=2))
     return monkeypatch
 

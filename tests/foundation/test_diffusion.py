@@ -140,7 +140,7 @@ def test_the_denoiser_gives_a_velocity_and_tells_what_stands_where():
 def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Scenes drawn in this process, a snapshot every two steps, and the project's own folder for its CLIP."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(pool, "workers", lambda: ThreadPoolExecutor(2))
     for module in (detection, autoencoder, diffusion):
         monkeypatch.setattr(module, "optimise", partial(loop.optimise, every=2))
     return monkeypatch
@@ -155,7 +155,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("diffusion") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        patch.setattr(pool, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+        patch.setattr(pool, "workers", lambda: ThreadPoolExecutor(2))
         for module in (detection, autoencoder, diffusion):
             patch.setattr(module, "optimise", partial(loop.optimise, every=2))
         train(TINY, folder)

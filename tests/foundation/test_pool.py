@@ -16,11 +16,11 @@ from pipeline.world.scenes import STYLES, generator, render, sample_scene
 @pytest.fixture
 def draw(monkeypatch: pytest.MonkeyPatch):
     """draw(count, block, styles): a pool drawn in this process, in blocks of so many scenes."""
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(pool, "workers", lambda: ThreadPoolExecutor(2))
 
     def drawn(count: int, block: int = 3, styles: tuple[str, ...] = STYLES) -> Pool:
         monkeypatch.setattr(pool, "_BLOCK", block)
-        return draw_pool("val", 7, count, 2, styles)
+        return draw_pool("val", 7, count, styles)
 
     return drawn
 
