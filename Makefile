@@ -24,9 +24,10 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-sweeps: setup ## the tables over seeds, Knight's k and SynTIC's switches; finished rows are kept
+sweeps: setup ## the tables over seeds, Knight's k, recipes and SynTIC's switches; finished rows are kept
 	$(VENV)/bin/unpaired sweep seeds
 	$(VENV)/bin/unpaired sweep knight-k
+	$(VENV)/bin/unpaired sweep recipe-4k
 	$(VENV)/bin/unpaired sweep synthetic
 	$(VENV)/bin/unpaired sweep table-4
 	$(VENV)/bin/dvc repro report
