@@ -29,7 +29,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def unpaired(project: Project, *arguments: str, check: bool = True):
     result = project.run_module("pipeline.cli", *arguments)
-    assert not check or result.returncode == 0, result.stderr
+    assert not check or result.returncode == 0, result.stdout + result.stderr
     return result
 
 

@@ -29,8 +29,8 @@ def test_results_come_in_order():
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    path = str(Path(__file__).parent.parent.parent)
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}) as parent:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
         assert _runs(worker)
