@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dvc.repo import Repo
 import pipeline.features.indexing
 import pipeline.features.stores
 import pipeline.synthetic.drawing
+from pipeline.core import code
 from pipeline.core.files import digest_tree
 from tests.project import Project, patched, tiny_params
 
@@ -274,3 +275,50 @@ def test_a_killed_stage_resumes_to_the_bytes_of_an_uninterrupted_run(finished: P
         assert "from step 20" in resumed.stderr  # the last snapshot before the kill at step 25
     if (arguments, target) == ("syntic", "pipeline.training:schedule"):
         assert "from step 10" in resumed.stderr
+
+
+def of_the_project(project: Project) -> None:
+    """Read source files in the project instead of here, so that its edits count."""
+    for remembered in (code.closure, code.imports, code._tree, code._code):
+        remembered.cache_clear()
+    code.ROOT = project.folder
+
+
+@pytest.mark.parametrize(("change", "kept"), [
+    (append("pipeline/report/page.py", "# a comment"), 1),
+    (append("pipeline/synthetic/drawing.py", "# a comment"), 1),
+    (append("pipeline/report/page.py", "CHANGED = 1"), 1),  # as a `git pull` may bring
+    (append("pipeline/metrics/cider.py", "CHANGED = 1"), 1),
+    (append("pipeline/synthetic/drawing.py", "CHANGED = 1"), 0),
+])
+def test_half_drawn_pictures_are_kept_while_code_that_draws_none_changes(finished: Project, tmp_path: Path, change, kept: int) -> None:
+    project = finished.copy(tmp_path / "copy")
+    folder = project.folder / "data/synthetic/scenes"
+
+    def draw(target: str, calls: int, action: Callable[[], object]):
+        def before() -> None:
+            of_the_project(project)
+            small_shards()
+            patched(target, calls, action)()
+
+        return project.run_module("stages.synthesize", "scenes", before=before)
+
+    with without(folder):
+        assert draw("pipeline.core.resume:Work.record", 1, kill).returncode == -signal.SIGKILL
+    change(project)
+    resumed = draw("pipeline.synthetic.drawing:_drawn", 0, lambda: print("a shard is drawn"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.count("a shard is drawn") == len(list(folder.rglob("*.tar"))) - kept
+
+
+def test_a_setting_that_did_not_change_is_not_scored_again(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    before = digests(project)
+    scored = "pipeline.evaluation:score_setting"
+    assert run_stage(project, "evaluate", "decap", scored).returncode == 0, "settings were scored again"
+    captions = project.folder / "data/captions/decap/validation.json"
+    captions.write_text(captions.read_text().replace(" a ", " the ", 1))
+    assert run_stage(project, "evaluate", "decap", scored).returncode == -signal.SIGKILL, "other captions kept their scores"
+    assert run_stage(project, "evaluate", "decap", scored, 1).returncode == 0, "the other setting was scored again"
+    after = digests(project)
+    assert {name for name in before if after[name] != before[name]} == {"captions", "scores", "metrics"}
