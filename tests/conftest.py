@@ -9,6 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -124,10 +125,16 @@ def user_error() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose whole pipeline has run once, from nothing, without dvc.lock."""
-    project = Project.create(tmp_path_factory.mktemp("finished") / "project")
-    ran = project.stages_run(project.run("dvc", "repro").stdout)
-    assert ran == set(project.run("dvc", "stage", "list", "--name-only").stdout.split())
-    project.commit("results")
-    return project
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
+    """A project whose whole pipeline has run once, from nothing, without dvc.lock. All workers share it: copy it before you change it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "finished"
+    with FileLock(f"{shared}.lock"):
+        if shared.exists():
+            return Project(shared)
+        project = Project.create(tmp_path_factory.mktemp("finished") / "project")
+        ran = project.stages_run(project.run("dvc", "repro").stdout)
+        assert ran == set(project.run("dvc", "stage", "list", "--name-only").stdout.split())
+        project.commit("results")
+        project.folder.rename(shared)
+        return Project(shared)

@@ -98,7 +98,7 @@ class Project:
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the project; with `check`, a failure shows what it printed."""
-        variables = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "UNPAIRED_DEVICE": "cpu",
+        variables = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "UNPAIRED_DEVICE": "cpu", "OMP_NUM_THREADS": "1",
                      "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@localhost", "GIT_COMMITTER_NAME": "t",
                      "GIT_COMMITTER_EMAIL": "t@localhost", **environment}
         # bytecode in the tree is part of what must not disturb DVC

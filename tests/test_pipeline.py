@@ -37,9 +37,10 @@ def test_one_command_leads_from_nothing_to_metrics_and_a_report(finished: Projec
     assert (finished.folder / "data/report/index.html").stat().st_size > 10_000
 
 
-def test_a_second_repro_runs_nothing_and_status_is_clean(finished: Project) -> None:
-    assert finished.stages_run(finished.run("dvc", "repro").stdout) == set()
-    assert json.loads(finished.run("dvc", "status", "--json").stdout) == {}
+def test_a_second_repro_runs_nothing_and_status_is_clean(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    assert project.stages_run(project.run("dvc", "repro").stdout) == set()
+    assert json.loads(project.run("dvc", "status", "--json").stdout) == {}
 
 
 def test_a_fresh_clone_with_the_lock_comes_to_the_same_bytes(finished: Project, tmp_path: Path) -> None:
