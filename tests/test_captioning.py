@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import captioning
+from pipeline import captioning, decoders
 from pipeline.captioning import Captioner, caption_settings
 from pipeline.core import paths
 from pipeline.core.files import digest_tree, read_json, write_json
 from pipeline.core.paths import ImageSet
 from pipeline.features.encoders import Clip
+from pipeline.features.retrieval import Index
 from pipeline.features.tagging import Detection, tag_images
 from pipeline.features.tags import embed_tags
+from pipeline.inputs import Captioning
 from pipeline.systems import find_system
 from pipeline.training import train_system
 from tests.artefacts import CLIP, DETECTOR, LABELS, PROMPT, ToldDetector
@@ -88,6 +90,21 @@ def test_every_picture_of_a_setting_is_captioned_in_the_order_of_its_table(insid
     caption(name, VALIDATION)
     assert list(captions_of(name, "in-domain")) == [f"i{number}" for number in range(8)]
     assert list(captions_of(name, "validation")) == [f"i{number}" for number in range(8, IMAGES)]
+
+
+@pytest.mark.parametrize(("name", "models", "indexes"), [("decap", 1, 0), ("clipre", 0, 1), ("raw", 1, 0)])
+def test_settings_share_a_model_and_sentences_and_an_index_is_built_only_where_one_is_searched(inside, monkeypatch, name, models, indexes):
+    calls: list[str] = []
+    for owner, function in ((decoders, "load"), (Captioning, "support"), (Index, "__init__")):
+        def counted(*arguments, real=getattr(owner, function), label=f"{owner.__name__}.{function}"):  # noqa: B008
+            calls.append(label)
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, function, counted)
+    caption(name, VALIDATION)
+    assert calls.count("pipeline.decoders.load") == models
+    assert calls.count("Captioning.support") == 1
+    assert calls.count("Index.__init__") == indexes
 
 
 def test_only_a_setting_that_is_added_is_captioned(inside, monkeypatch):
