@@ -177,6 +177,8 @@ DRAWN = {"synthesize@scenes", "tag_drawn@detector-scenes"} | EMBEDDED
     (append("pipeline/methods/__init__.py", "CHANGED = 1"), set()),
     (append("pipeline/metrics/bootstrap.py", "CHANGED = 1"), EVALUATE),
     (append("pipeline/core/errors.py", "CHANGED = 1"), set()),
+    (append("pipeline/report/style.css", "p { margin: 0 }"), {"report"}),
+    (append("pipeline/report/synthetic.html.j2", "<p>changed</p>"), {"report"}),
     (append("data/foundation/judge/provenance.json", ""), {"embed_judged@scenes"} | EVALUATE),
     (add_a_method, of("mine")),
     # captions and scores wait for whole folders; their ledgers find that nothing changed

@@ -1,7 +1,8 @@
 """Which source files stand behind a module, and their digest: what stages depend on, and what scratch of interrupted work is keyed by.
 
-Comments, docstrings and empty lines do not count, nor does what lies in this folder, which decides no artefact's bytes, or the table of
-methods: the method that a system names counts by itself. Digests are of source text, so that every version of Python finds the same.
+Templates and styles beside a module count with it. Comments, docstrings and empty lines do not count, nor does what lies in this folder,
+which decides no artefact's bytes, or the table of methods: the method that a system names counts by itself. Digests are of source text,
+so that every version of Python finds the same.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from pipeline.core.files import digest_of, finished_folder, write_json
+from pipeline.core.files import digest_file, digest_of, finished_folder, write_json
 
 ROOT = Path(__file__).parent.parent.parent
+_BESIDE = (".css", ".j2")  # what modules read of their own folder
 DECIDES_NOTHING = ("pipeline/core/", "pipeline/methods/__init__.py", "stages/__init__.py")
 
 
@@ -38,8 +40,10 @@ def write_digests(target: Path, stages: Iterable[str], methods: Mapping[str, str
 
 
 def _digests(*modules: str) -> dict[str, str]:
-    files = sorted(set().union(*(closure(module_file(name) or name) for name in modules)))
-    return {file: digest_of(_code(file))[:16] for file in files}
+    files = set().union(*(closure(module_file(name) or name) for name in modules))
+    beside = {path.relative_to(ROOT).as_posix() for folder in {(ROOT / file).parent for file in files} for path in folder.iterdir()
+              if path.suffix in _BESIDE}
+    return {file: digest_of(_code(file) if file.endswith(".py") else digest_file(ROOT / file))[:16] for file in sorted(files | beside)}
 
 
 @cache
@@ -98,7 +102,7 @@ def _tree(file: str) -> ast.Module:
 def _code(file: str) -> str:
     """The source without comments, empty lines and bare strings (docstrings)."""
     source = (ROOT / file).read_text(encoding="utf-8")
-    lines = source.splitlines()
+    lines = source.removesuffix("\n").split("\n")  # as tokenize and ast count them; splitlines knows more ends of lines
     gone: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         row, column = token.start

@@ -87,6 +87,26 @@ def test_what_only_looks_like_a_comment_an_empty_line_or_a_docstring_is_code(pro
     assert digest_after(project, "pipeline/unrelated.py", other, "pipeline.unrelated") != before
 
 
+def test_an_unusual_end_of_line_inside_a_text_hides_no_code(project):
+    text = 'X = "\u2028\x0c"\n# a comment\nY = {}\n"""A docstring."""\nZ = {}\n'
+    before = digest_after(project, "pipeline/unrelated.py", text.format(1, 1), "pipeline.unrelated")
+    assert before == digest_after(project, "pipeline/unrelated.py", text.format(1, 1).replace("a comment", "other"), "pipeline.unrelated")
+    for values in ((2, 1), (1, 2)):
+        assert digest_after(project, "pipeline/unrelated.py", text.format(*values), "pipeline.unrelated") != before
+
+
+@pytest.mark.parametrize("name", ["page.j2", "page.css"])
+def test_templates_and_styles_count_with_the_modules_beside_them_and_with_no_other(project, name):
+    (project / "pipeline/features" / name).write_text("one")
+    assert changes(project, f"pipeline/features/{name}", "two", "pipeline.features.stores")
+    assert not changes(project, f"pipeline/features/{name}", "three", "pipeline.unrelated")
+
+
+def test_every_file_of_the_packages_is_a_module_or_counts_with_those_beside_it():
+    others = {path.suffix for folder in ("pipeline", "stages") for path in (code.ROOT / folder).rglob("*") if path.is_file()}
+    assert others <= {".py", ".pyc", *code._BESIDE}
+
+
 @pytest.mark.parametrize("name", ["features.stores", "features.retrieval", "features.lazy", "training"])
 def test_code_of_the_module_or_of_one_it_imports_directly_or_not_changes_its_digest(project, name):
     assert changes(project, "pipeline/features/stores.py", "from pipeline.core.files import SIZE\n\nROWS = SIZE * 8\n", f"pipeline.{name}")
