@@ -92,7 +92,7 @@ def _score_missing(name: str, settings: dict[str, Setting], ledgers: dict[str, L
 def _fingerprint(name: str, setting_name: str, setting: Setting, wanted: EvaluationParams, params: dict[str, Any]) -> str:
     """Of all that decides a setting's scores."""
     pictures = paths.ImageSet(setting.test)
-    files = [paths.captions(name) / f"{setting_name}.json", paths.references_table(setting.test), pictures.table,
+    files = [paths.captions_file(name, setting_name), paths.references_table(setting.test), pictures.table,
              pictures.features(wanted.judge), paths.reference_features(wanted.judge, setting.test), paths.foundation(wanted.judge)]
     if missing := [file for file in files if not file.exists()]:
         raise UserError(f"{missing[0]} is missing: run `dvc repro`")

@@ -86,7 +86,7 @@ class Variant:
 def run_sweep(name: str) -> None:
     """Fill `data/sweeps/<name>.csv`. Raises `UserError` for a wrong entry or missing artefacts."""
     params, device = load(), choose_device()
-    _Sweep(paths.SWEEPS / f"{name}.csv", section(SweepParams, params, f"sweeps.{name}"), params, device).run()
+    _Sweep(paths.sweep(name), section(SweepParams, params, f"sweeps.{name}"), params, device).run()
 
 
 class _Sweep:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.core.errors import UserError
+from pipeline.core.names import checked
 from pipeline.core.params import StrictParams, check, load, section, suggest
 from pipeline.methods import find_method
 from pipeline.methods.base import Method, Need
@@ -18,7 +18,6 @@ KINDS: dict[str, frozenset[Need]] = {
     "synthetic": frozenset({"pairs", "tags"}),
 }
 """What lies in `data/features/<clip>/<kind>`. `tagged` is read together with `image`, which it was made from."""
-_SLOT = re.compile(r"[\w-]+(\.[\w-]+)*/[\w-]+(\.[\w-]+)*")
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,11 @@ class System(StrictParams):
 
     def __post_init__(self) -> None:
         for name in ("starts_from", "learns_from", "looks_at", "looks_up"):
-            if not _SLOT.fullmatch(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected two names with a slash between them")
+            first, slash, second = getattr(self, name).partition("/")
+            if not slash:
+                raise ValueError(f"{name} is {first!r}, expected two names with a slash between them")
+            for part in (first, second):
+                checked(part, f"params.yaml: {name}")
         for name in ("learns_from", "looks_at", "looks_up"):
             if kind_of(getattr(self, name)) not in KINDS:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: the second name must be one of {', '.join(KINDS)}")
@@ -115,7 +117,7 @@ def settings_of(system: System, method: Method, params: dict[str, Any]) -> dict[
     """The settings of the system's suite that apply: to a method that looks no sentences up, those that differ by their support only
     are one, the first."""
     found = {name: section(Setting, params, f"settings.{system.suite}.{name}")
-             for name in section(dict[str, Any], params, f"settings.{system.suite}")}
+             for name in map(checked, section(dict[str, Any], params, f"settings.{system.suite}"))}
     if "text" in method.looks_at:
         return found
     first: dict[Any, str] = {}

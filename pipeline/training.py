@@ -212,7 +212,7 @@ def train_system(name: str, system: System, params: dict[str, Any], device: torc
     if plan.trains:
         log = train_model(plan, paths.model(name), device)
         write_json(paths.curve(name), log)
-        write_json(_memo(name), {"identity": identity(plan, device), "model": digest_tree(paths.model(name))})
+        write_json(paths.trained(name), {"identity": identity(plan, device), "model": digest_tree(paths.model(name))})
     else:
         _adopt(plan)
         write_json(paths.curve(name), [])
@@ -239,15 +239,10 @@ def _best_step(log: Sequence[dict[str, Any]]) -> int:
 
 def trained_model(plan: Plan, device: torch.device) -> Path | None:
     """The folder below data/models that holds just this model, trained by this code on these inputs; None where there is none."""
-    memo, folder = _memo(plan.name), paths.model(plan.name)
+    memo, folder = paths.trained(plan.name), paths.model(plan.name)
     if not memo.exists() or not folder.exists():
         return None
     return folder if read_json(memo) == {"identity": identity(plan, device), "model": digest_tree(folder)} else None
-
-
-def _memo(name: str) -> Path:
-    """What a finished model was made from. It lies outside the artefact, whose bytes are those of the weights and not of the code."""
-    return paths.WORK / "trained" / f"{name}.json"
 
 
 def identity(plan: Plan, device: torch.device) -> str:

@@ -35,6 +35,7 @@ def test_a_stage_depends_on_the_digests_of_its_own_code_and_on_no_other(name: st
 
 def test_every_stage_and_method_has_its_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("{}")
     stages.code.code()
     written = {str(file.relative_to("data/code")) for file in Path("data/code").rglob("*.json")}
     needed = {template(name)["cmd"].split()[2].removeprefix("stages.") + ".json" for name in STAGES}

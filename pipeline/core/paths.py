@@ -1,16 +1,24 @@
-"""Where each artefact lies, relative to the project's root. Nothing else builds a path below data/."""
+"""Where each artefact lies, relative to the project's root. Nothing else builds a path below data/.
+
+Names come from params.yaml and command lines: one that could lead elsewhere is a `UserError`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.core.names import checked
+
 DATA = Path("data")
 WORK = Path(".work")
-FEATURES = DATA / "features"
 REPORT = DATA / "report"
 SWEEPS = DATA / "sweeps"
 MERGES_FILE = "bpe_merges.txt.gz"  # a CLIP's own byte-pair merges, beside its weights
+
+
+def _at(*names: str) -> Path:
+    return DATA.joinpath(*map(checked, names))
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class ImageSet:
     @property
     def folder(self) -> Path:
         """Where the pictures lie; the table's paths start here."""
-        return DATA / "synthetic" / self.dataset if self.drawn else raw(self.dataset)
+        return _at("synthetic", self.dataset) if self.drawn else raw(self.dataset)
 
     @property
     def table(self) -> Path:
@@ -32,29 +40,29 @@ class ImageSet:
 
     def features(self, clip: str) -> Path:
         """One row per picture, in the table's order."""
-        return synthetic_features(clip, self.dataset) / "drawn" if self.drawn else FEATURES / clip / "image" / self.dataset
+        return synthetic_features(clip, self.dataset) / "drawn" if self.drawn else _at("features", clip, "image", self.dataset)
 
     def tags(self, detector: str) -> Path:
         """What a detector found in the pictures."""
-        return DATA / "tags" / detector / ("synthetic" if self.drawn else "image") / self.dataset
+        return _at("tags", detector, "synthetic" if self.drawn else "image", self.dataset)
 
     def tagged(self, clip: str, detector: str) -> Path:
         """The same in a CLIP's space."""
         if self.drawn:
-            return synthetic_features(clip, self.dataset) / "tagged" / detector
-        return FEATURES / clip / "tagged" / detector / self.dataset
+            return _at("features", clip, "synthetic", self.dataset, "tagged", detector)
+        return _at("features", clip, "tagged", detector, self.dataset)
 
 
 def foundation(model: str) -> Path:
-    return DATA / "foundation" / model
+    return _at("foundation", model)
 
 
 def raw(dataset: str) -> Path:
-    return DATA / "raw" / dataset
+    return _at("raw", dataset)
 
 
 def corpus(dataset: str) -> Path:
-    return DATA / "corpus" / dataset
+    return _at("corpus", dataset)
 
 
 def corpus_table(dataset: str) -> Path:
@@ -66,20 +74,20 @@ def references_table(dataset: str) -> Path:
 
 
 def text_features(clip: str, corpus: str) -> Path:
-    return FEATURES / clip / "text" / corpus / "features"
+    return _at("features", clip, "text", corpus, "features")
 
 
 def neighbours(clip: str, corpus: str) -> Path:
-    return FEATURES / clip / "text" / corpus / "neighbours"
+    return _at("features", clip, "text", corpus, "neighbours")
 
 
 def reference_features(clip: str, dataset: str) -> Path:
-    return FEATURES / clip / "references" / dataset
+    return _at("features", clip, "references", dataset)
 
 
 def synthetic_features(clip: str, corpus: str) -> Path:
     """What is known of the pictures drawn of a corpus's captions: as CLIP saw them, refined, projected, tagged."""
-    return FEATURES / clip / "synthetic" / corpus
+    return _at("features", clip, "synthetic", corpus)
 
 
 def refined(clip: str, corpus: str) -> Path:
@@ -91,21 +99,41 @@ def projected(clip: str, corpus: str) -> Path:
 
 
 def model(system: str) -> Path:
-    return DATA / "models" / system
+    return _at("models", system)
 
 
 def curve(system: str) -> Path:
     """The training curve, as DVC plots it."""
-    return DATA / "curves" / f"{system}.json"
+    return _at("curves", system).with_suffix(".json")
 
 
 def captions(system: str) -> Path:
-    return DATA / "captions" / system
+    return _at("captions", system)
+
+
+def captions_file(system: str, setting: str) -> Path:
+    """COCO results format."""
+    return captions(system) / f"{checked(setting)}.json"
 
 
 def metrics(system: str) -> Path:
-    return DATA / "metrics" / f"{system}.json"
+    return _at("metrics", system).with_suffix(".json")
 
 
 def scores(system: str) -> Path:
-    return DATA / "scores" / system
+    return _at("scores", system)
+
+
+def scores_file(system: str, setting: str) -> Path:
+    """Every metric per image."""
+    return scores(system) / f"{checked(setting)}.parquet"
+
+
+def sweep(name: str) -> Path:
+    """The table of a sweep."""
+    return SWEEPS / f"{checked(name)}.csv"
+
+
+def trained(system: str) -> Path:
+    """What the system's model was made from. It lies outside the artefact, whose bytes are those of the weights and not of the code."""
+    return WORK / "trained" / f"{checked(system)}.json"

@@ -28,7 +28,7 @@ def read_table(path: Path, columns: list[str]) -> dict[str, list[Any]]:
 
 def read_captions(system: str, setting: str) -> dict[str, str]:
     """A captions file as image id -> caption; two captions for one image are a `UserError`."""
-    file = paths.captions(system) / f"{setting}.json"
+    file = paths.captions_file(system, setting)
     entries = read_json(file)
     found = {str(entry["image_id"]): str(entry["caption"]) for entry in entries}
     if len(found) != len(entries):

@@ -148,7 +148,7 @@ def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, 
              if split == setting.split}
     for result in results:
         if not result.cider.keys() == result.captions.keys() == references.keys() == files.keys():
-            raise UserError(f"{paths.scores(result.system.name) / name}.parquet, its captions and {paths.corpus(setting.test)} "
+            raise UserError(f"{paths.scores_file(result.system.name, name)}, its captions and {paths.corpus(setting.test)} "
                             "hold different images: run `dvc repro`")
     absent = tuple(run for run in tested if run not in applies)
     return SettingResults(name, setting, tuple(results), absent, references, files)
@@ -163,7 +163,7 @@ def _result(run: RunSystem, setting: str) -> Result:
     protocol = _read_protocol(run.name)
     if setting not in protocol["settings"]:
         raise UserError(f"{paths.scores(run.name) / 'protocol.json'} has no setting {setting}: run `dvc repro`")
-    table = read_table(paths.scores(run.name) / f"{setting}.parquet", ["image_id", "CIDEr"])
+    table = read_table(paths.scores_file(run.name, setting), ["image_id", "CIDEr"])
     return Result(run, {key: float(metrics[f"{setting}.{key}"]) for key in (*METRICS, *_CONTROL)},
                   dict(zip(table["image_id"], table["CIDEr"], strict=True)), read_captions(run.name, setting),
                   int(protocol["settings"][setting]["empty_captions"]))
