@@ -14,7 +14,7 @@ from pipeline.core import paths
 from pipeline.core.code import code_digest
 from pipeline.core.device import precisely, resolved
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_of, digest_tree, finished_folder, read_json, write_json
+from pipeline.core.files import digest_of, digest_tree, read_json, write_json
 from pipeline.core.params import check
 from pipeline.core.progress import track
 from pipeline.core.resume import Ledger, kept_ledgers
@@ -74,12 +74,12 @@ def caption_settings(name: str, system: System, params: dict[str, Any], device: 
     """
     method = make_method(name, system)
     work = _SettingsWork(name, system, method, device)
-    with kept_ledgers(paths.captions(name)) as ledgers, finished_folder(paths.captions(name)) as folder:
+    with kept_ledgers(paths.captions(name)) as ledgers:
         for setting_name, setting in settings_of(system, method, params).items():
             decoding = decoding_of(setting, params)
             ledger = ledgers.open(work.fingerprint(setting, decoding))
             ids, captions = work.caption(setting, decoding, ledger, f"{name}, {setting_name}")
-            write_json(folder / f"{setting_name}.json", [{"image_id": i, "caption": c} for i, c in zip(ids, captions, strict=True)])
+            write_json(ledgers.folder / f"{setting_name}.json", [{"image_id": i, "caption": c} for i, c in zip(ids, captions, strict=True)])
 
 
 class _SettingsWork:

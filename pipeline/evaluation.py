@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.core import paths
 from pipeline.core.code import code_digest
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of, digest_tree, finished_folder, write_json
+from pipeline.core.files import digest_file, digest_of, digest_tree, write_json
 from pipeline.core.params import section
 from pipeline.core.paths import ImageSet
 from pipeline.core.resume import Ledger, kept_ledgers
@@ -48,7 +48,7 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
     if wanted.judge == system.clip:
         raise UserError(f"params.yaml: the judge {wanted.judge} is the CLIP that system {name} uses: name another in evaluation.judge")
     settings = settings_of(system, make_method(name, system), params)
-    with kept_ledgers(paths.scores(name)) as kept, finished_folder(paths.scores(name)) as folder:
+    with kept_ledgers(paths.scores(name)) as kept:
         ledgers = {setting: kept.open(_fingerprint(name, setting, value, wanted, params)) for setting, value in settings.items()}
         missing = {setting: settings[setting] for setting, ledger in ledgers.items() if not ledger.done}
         _score_missing(name, missing, ledgers, wanted, params, device)
@@ -60,10 +60,10 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
         for setting_name, setting in settings.items():
             found = ledgers[setting_name].done["scores"]
             metrics |= {f"{setting_name}.{metric}": round(value, 4) for metric, value in found["corpus"].items()}
-            pq.write_table(pa.table({"image_id": found["image_id"], **found["per_image"]}), folder / f"{setting_name}.parquet")
+            pq.write_table(pa.table({"image_id": found["image_id"], **found["per_image"]}), kept.folder / f"{setting_name}.parquet")
             protocol["settings"][setting_name] = {"dataset": setting.test, "split": setting.split, "support": setting.support,
                                                   **found["about"]}
-        write_json(folder / "protocol.json", protocol)
+        write_json(kept.folder / "protocol.json", protocol)
         write_json(paths.metrics(name), metrics)
 
 

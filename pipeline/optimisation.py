@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import replace
 
 
 class Stateful(Protocol):
@@ -33,7 +34,7 @@ class Snapshot:
         with partial.open("wb") as file:  # a file of ours, so that a full disk is an OSError
             torch.save({"identity": self.identity, "parts": {name: part.state_dict() for name, part in self.parts.items()},
                         "values": values}, file)
-        partial.replace(self.path)
+        replace(partial, self.path)
 
     def restore(self) -> dict[str, Any] | None:
         """Give the parts the state that was kept, and return the values; None where there is no snapshot."""

@@ -23,10 +23,10 @@ from pipeline.core import paths
 from pipeline.core.code import code_digest
 from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of, digest_tree, finished_folder, read_json, write_json
+from pipeline.core.files import digest_file, digest_of, digest_tree, read_json, write_json
 from pipeline.core.params import StrictParams, section
 from pipeline.core.progress import track
-from pipeline.core.resume import resumable
+from pipeline.core.resume import finished_folder, resumable
 from pipeline.core.tables import read_table
 from pipeline.corpus.choosing import choose_rows
 from pipeline.decoders import Decoder, DecoderParams, build, load, pad

@@ -6,6 +6,7 @@ from pipeline.core import paths
 from pipeline.core.code import write_digests
 from pipeline.core.names import check_names
 from pipeline.core.params import load
+from pipeline.core.resume import finished_folder
 from pipeline.methods import METHODS
 from stages import run
 
@@ -17,7 +18,8 @@ def code() -> None:
     """
     check_names(load())
     stages = sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py"))
-    write_digests(paths.DATA / "code", stages, {name: place.partition(":")[0] for name, place in METHODS.items()})
+    with finished_folder(paths.DATA / "code") as folder:
+        write_digests(folder, stages, {name: place.partition(":")[0] for name, place in METHODS.items()})
 
 
 if __name__ == "__main__":

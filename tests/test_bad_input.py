@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.core.files import digest_tree
-from tests.project import Project, patched
+from tests.project import Project, patched, tiny_params
 
 
 def raw_file(project: Project) -> Path:
@@ -172,3 +172,22 @@ def test_the_system_really_reports_a_full_disk_where_snapshots_are_written() -> 
     with pytest.raises(OSError, match="No space left") as raised, Path("/dev/full").open("wb", buffering=0) as file:
         torch.save({"weights": torch.zeros(100_000)}, file)
     assert raised.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("name", ["..", "", "../../x", "OUTSIDE", "a;touch pwned", "x$(touch pwned)", "x'; touch pwned; '", "-rf"])
+@pytest.mark.parametrize("section", ["systems", "world"])
+def test_a_name_that_leads_elsewhere_stops_repro_before_anything_is_touched(finished: Project, tmp_path: Path, name: str,
+                                                                            section: str) -> None:
+    project = finished.copy(tmp_path / "copy")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/precious.txt").write_text("mine")
+    entries = tiny_params()[section]
+    project.edit(section, {**entries, name.replace("OUTSIDE", str(tmp_path / "outside")): entries[min(entries)]})
+    before = digest_tree(project.folder / "data")
+    result = project.run("dvc", "repro", check=False)
+    assert result.returncode != 0
+    assert not name or "cannot be a name" in result.stderr
+    assert digest_tree(project.folder / "data") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "outside"]
+    assert (tmp_path / "outside/precious.txt").read_text() == "mine"
+    assert not list(project.folder.rglob("pwned"))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from pipeline.core.files import digest_file, digest_of, finished_folder, write_json
+from pipeline.core.files import digest_file, digest_of, write_json
 
 ROOT = Path(__file__).parent.parent.parent
 _BESIDE = (".css", ".j2")  # what modules read of their own folder
@@ -26,17 +26,15 @@ def code_digest(*modules: str) -> str:
     return digest_of(_digests(*modules))
 
 
-def write_digests(target: Path, stages: Iterable[str], methods: Mapping[str, str]) -> None:
+def write_digests(folder: Path, stages: Iterable[str], methods: Mapping[str, str]) -> None:
     """Write what DVC's stages depend on in place of source files: `<stage>.json` and `methods/<name>.json` with a digest per file.
 
     methods: module by name.
     """
-    with finished_folder(target) as folder:
-        (folder / "methods").mkdir()
-        for stage in stages:
-            write_json(folder / f"{stage}.json", _digests(f"stages.{stage}"))
-        for name, module in methods.items():
-            write_json(folder / "methods" / f"{name}.json", _digests(module))
+    for stage in stages:
+        write_json(folder / f"{stage}.json", _digests(f"stages.{stage}"))
+    for name, module in methods.items():
+        write_json(folder / "methods" / f"{name}.json", _digests(module))
 
 
 def _digests(*modules: str) -> dict[str, str]:

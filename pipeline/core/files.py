@@ -59,7 +59,7 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    replace(partial, path)
 
 
 def read_json(path: Path) -> Any:
@@ -72,38 +72,55 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON ({error}): restore it or run its stage again") from None
 
 
-@contextmanager
-def finished_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, that becomes `target` in one rename when the block ends well, and vanishes when it does not."""
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def sync(path: Path) -> None:
+    """Have a file's bytes, or a folder's list of names, on the disk before this returns: what a power cut must not undo."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    publish(partial, target)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(finished: Path, target: Path) -> None:
+    """Put a finished file in `target`'s place, in one step that survives a power cut."""
+    sync(finished)
+    os.replace(finished, target)
+    sync(target.parent)
 
 
 def publish(finished: Path, target: Path) -> None:
-    """Put a finished folder in `target`'s place. Both must lie on one file system."""
+    """Put a finished folder in `target`'s place, its bytes on the disk first. Both must lie on one file system."""
+    for folder, _, names in os.walk(finished, topdown=False):
+        for name in names:
+            sync(Path(folder, name))
+        sync(Path(folder))
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
+    if target.is_symlink():
+        target.unlink()  # what it leads to is not ours
+    elif target.exists():
         shutil.rmtree(target)
     os.replace(finished, target)
+    sync(target.parent)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process alone; raises `UserError` when another process works in it."""
+    """Hold a folder for this process alone; raises `UserError` when another process works in it. It goes at the end if it is empty."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    lock = folder / ".lock"
+    with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                raise BlockingIOError  # its holder has just taken it away, and perhaps another has made it anew
+        except (BlockingIOError, FileNotFoundError):
             raise UserError(f"{folder} is in use by another process that is still running: wait for it, or end it") from None
-        yield
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [lock.name]:
+                lock.unlink()
+                folder.rmdir()
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -5,42 +5,78 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.core import paths
 from pipeline.core.code import code_digest
-from pipeline.core.files import digest_of, locked, publish
+from pipeline.core.files import digest_file, digest_of, locked, publish, replace, sync
 
 
 class Ledger:
-    """Which shards of a piece of work are finished: `done` maps each to what was recorded of it. One JSON line a shard in `file`."""
+    """Which shards of a piece of work are finished: `done` maps each to what was recorded of it. One JSON line a shard in `file`.
+
+    A shard is believed only if its line and its files are as they were recorded: a power cut, or a hand in the scratch, costs that shard.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.done: dict[str, Any] = {}
+        self._lines: dict[str, str] = {}
         if file.exists():
-            for line in file.read_text(encoding="utf-8").split("\n")[:-1]:  # what follows the last newline was cut off by a kill
-                entry = json.loads(line)
-                self.done[entry["shard"]] = entry["value"]
+            for line in file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:  # behind the last newline a kill cut it off
+                if (entry := _read_line(line)) is not None and _as_recorded(file.parent, entry["files"]):
+                    self.done[entry["shard"]] = entry["value"]
+                    self._lines[entry["shard"]] = line + "\n"
             self._rewrite()
 
-    def record(self, shard: str, value: Any = None) -> None:
-        """Note a shard as finished. Call it only after the shard's files are closed."""
+    def record(self, shard: str, value: Any = None, files: Iterable[Path] = ()) -> None:
+        """Note a shard as finished. files: what it consists of, closed, beside the ledger or below; they are synced first."""
+        stamps = {}
+        for path in files:
+            sync(path)
+            sync(path.parent)
+            stamps[path.relative_to(self.file.parent).as_posix()] = _stamp(path)
+        line = _line({"shard": shard, "value": value, "files": stamps})
+        self._write(line)
+        self.done[shard] = value
+        self._lines[shard] = line
+
+    def _write(self, line: str) -> None:
         with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"shard": shard, "value": value}) + "\n")
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        self.done[shard] = value
 
     def _rewrite(self) -> None:
-        """Drop a half-written last line, so that the next entry starts on a line of its own."""
+        """Drop lines that are not believed, and a half-written last one, so that the next entry starts on a line of its own."""
         partial = self.file.with_suffix(".partial")
-        lines = [json.dumps({"shard": shard, "value": value}) + "\n" for shard, value in self.done.items()]
-        partial.write_text("".join(lines), encoding="utf-8")
-        os.replace(partial, self.file)
+        partial.write_text("".join(self._lines.values()), encoding="utf-8")
+        replace(partial, self.file)
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps({**entry, "digest": digest_of(entry)}) + "\n"
+
+
+def _read_line(line: str) -> dict[str, Any] | None:
+    """The entry of a ledger's line, None where it is not what `_line` wrote."""
+    try:
+        entry = json.loads(line)
+        digest = entry.pop("digest")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return entry if digest == digest_of(entry) else None
+
+
+def _stamp(path: Path) -> list[Any]:
+    return [path.stat().st_size, digest_file(path)]
+
+
+def _as_recorded(folder: Path, files: dict[str, list[Any]]) -> bool:
+    return all((folder / name).is_file() and _stamp(folder / name) == stamp for name, stamp in files.items())
 
 
 class Work(Ledger):
@@ -64,8 +100,7 @@ def resumable(target: Path, *code: str, **identity: Any) -> Iterator[Work]:
     again; work of another one is left behind and swept away when this one succeeds. Raises `UserError` if another process works on the
     same artefact.
     """
-    place = _scratch(target)
-    with locked(place):
+    with _held(target) as place:
         work = Work(place / digest_of({**identity, "code": code_digest(*code)})[:16])
         yield work
         publish(work.output, target)
@@ -74,37 +109,65 @@ def resumable(target: Path, *code: str, **identity: Any) -> Iterator[Work]:
                 shutil.rmtree(stale)
 
 
-class Ledgers:
-    """Ledgers by fingerprint, below one folder."""
+@contextmanager
+def finished_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, that becomes `target` in one rename when the block ends well, and vanishes when it does not.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Raises `UserError` if another process works on the same artefact.
+    """
+    with _held(target) as place, _filled(place, target) as folder:
+        yield folder
+
+
+class Ledgers:
+    """Ledgers by fingerprint, below one folder. `folder` becomes the artefact."""
+
+    def __init__(self, place: Path, folder: Path) -> None:
+        self.folder = folder
+        self._place = place
         self._opened: set[Path] = set()
 
     def open(self, fingerprint: str) -> Ledger:
         """The ledger of what has this fingerprint, empty if there is none yet."""
-        ledger = Ledger(self._folder / f"{fingerprint}.jsonl")
+        ledger = Ledger(self._place / f"{fingerprint}.jsonl")
         self._opened.add(ledger.file)
         return ledger
 
     def sweep(self) -> None:
         """Remove those that were not opened."""
-        for stale in set(self._folder.glob("*.jsonl")) - self._opened:
+        for stale in set(self._place.glob("*.jsonl")) - self._opened:
             stale.unlink()
 
 
 @contextmanager
 def kept_ledgers(target: Path) -> Iterator[Ledgers]:
-    """Small ledgers that are kept when `target` is finished, so that parts of it which did not change are not made again.
+    """A finished folder with small ledgers that are kept, so that parts of the artefact which did not change are not made again.
 
     Those of other fingerprints are swept away when the block ends well. Raises `UserError` if another process works on the same artefact.
     """
-    place = _scratch(target)
-    with locked(place):
-        ledgers = Ledgers(place)
-        yield ledgers
+    with _held(target) as place:
+        with _filled(place, target) as folder:
+            ledgers = Ledgers(place, folder)
+            yield ledgers
         ledgers.sweep()
 
 
-def _scratch(target: Path) -> Path:
-    return paths.WORK / "-".join(target.parts)
+@contextmanager
+def _held(target: Path) -> Iterator[Path]:
+    """The scratch folder of an artefact, for this process alone: below `.work` for what lies in data/, else beside the target."""
+    ours = target.parts[:1] == paths.DATA.parts
+    place = paths.WORK / "-".join(target.parts) if ours else target.with_name(target.name + ".scratch")
+    with locked(place):
+        yield place
+
+
+@contextmanager
+def _filled(place: Path, target: Path) -> Iterator[Path]:
+    folder = place / "filled"
+    shutil.rmtree(folder, ignore_errors=True)  # of a killed process: nobody else is here
+    folder.mkdir()
+    try:
+        yield folder
+        publish(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

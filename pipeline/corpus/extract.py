@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import UNWANTED, file_inside, finished_folder, inside, write_json
+from pipeline.core.files import UNWANTED, file_inside, inside, write_json
 from pipeline.core.params import StrictParams, suggest
+from pipeline.core.resume import finished_folder
 from pipeline.corpus.readers import (
     READERS,
     REFERENCE_SPLITS,

@@ -20,7 +20,7 @@ from pipeline.core.params import StrictParams
 from pipeline.core.progress import track
 from pipeline.core.resume import Work, resumable
 from pipeline.features.retrieval import Index, nearest_others
-from pipeline.features.stores import SHARD_ROWS, FeatureStore, read
+from pipeline.features.stores import SHARD_ROWS, FeatureStore, chunk_files, forget_description, read
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def index_corpus(clip_name: str, corpus: str, params: IndexParams, device: torch
         for start in track(starts, f"neighbours of {corpus}", rows, "captions", done=finished, size=SHARD_ROWS):
             stop = min(start + SHARD_ROWS, rows)
             array[start:stop] = nearest_others(index, store.features, range(start, stop), params.neighbours)[1]
-            work.record(str(start))
+            work.record(str(start), files=chunk_files(work.output, start))
         array.attrs.update({"source_digest": store.origin.source_digest, "clip_digest": store.origin.clip_digest})
 
 
@@ -75,10 +75,8 @@ def read_neighbours(store: FeatureStore, clip_name: str, corpus: str) -> NDArray
 
 
 def _open(work: Work, rows: int, neighbours: int) -> zarr.Array:
-    if work.done:
-        return zarr.open_array(work.output, mode="r+")
+    forget_description(work.output)
     return zarr.create_array(
         work.output, shape=(rows, neighbours), dtype="int32", chunks=(min(SHARD_ROWS, max(rows, 1)), neighbours),
         fill_value=-1, serializer=BytesCodec(), compressors=[ZstdCodec(level=1), Crc32cCodec()], config={"write_empty_chunks": True},
-        overwrite=True,
     )

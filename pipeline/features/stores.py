@@ -75,13 +75,12 @@ def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
     encode(start, stop) gives the raw float32 features of these rows and how many of them were truncated.
     """
     rows = shape[0]
-    if not work.done:  # anew, even where a kill left half of it
-        _create(work.output, shape)
+    _create(work.output, shape)
     root = zarr.open_group(work.output, mode="r+", zarr_format=3)
     for start, stop in track(_missing(rows, work), label, rows, "rows", done=_done_rows(rows, work), size=SHARD_ROWS):
         raw, truncated = encode(start, stop)
         _fill(root, start, raw)
-        work.record(str(start), truncated)
+        work.record(str(start), truncated, chunk_files(work.output, start))
     total = sum(work.done.values())
     root.attrs.update({"schema": SCHEMA, **asdict(origin), "truncated": total})
 
@@ -120,8 +119,15 @@ def read(path: Path) -> FeatureStore:
     return FeatureStore(features, norms, origin, path)
 
 
+def forget_description(folder: Path) -> None:
+    """Remove what describes the arrays below a folder, so that they can be created anew around the chunks that are there."""
+    for file in folder.rglob("zarr.json"):
+        file.unlink()
+
+
 def _create(folder: Path, shape: tuple[int, ...]) -> None:
-    root = zarr.open_group(folder, mode="w", zarr_format=3)
+    forget_description(folder)
+    root = zarr.open_group(folder, mode="a", zarr_format=3)
     for name, size, dtype in (("features", shape, "float16"), ("norms", shape[:-1], "float32")):
         root.create_array(
             name, shape=size, dtype=dtype, chunks=(min(SHARD_ROWS, max(shape[0], 1)), *size[1:]), fill_value=float("nan"),
@@ -134,6 +140,12 @@ def _fill(root: zarr.Group, start: int, raw: NDArray[np.float32]) -> None:
     stop = start + len(raw)
     _array(root, "features")[start:stop] = half(raw)
     _array(root, "norms")[start:stop] = _lengths(raw)[..., 0]
+
+
+def chunk_files(folder: Path, start: int) -> list[Path]:
+    """The files of the chunks that begin at this row, in every array below `folder`."""
+    places = [array / str(start // SHARD_ROWS) for array in folder.rglob("c")]
+    return sorted(path for place in places for path in (place, *place.rglob("*")) if path.is_file())
 
 
 def _lengths(raw: NDArray[np.float32]) -> NDArray[np.float32]:

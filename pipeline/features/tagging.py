@@ -125,7 +125,7 @@ def tag_images(name: str, detector: Detector, pictures: ImageSet) -> None:
             part = slice(start, start + size)
             found = detector.detect([open_image(file) for file in files[part]])
             _write_tags(work.folder / f"{start}.parquet", rows["image_id"][part], found)
-            work.record(str(start))
+            work.record(str(start), files=[work.folder / f"{start}.parquet"])
         shards = [pq.read_table(work.folder / f"{start}.parquet", schema=SCHEMA) for start in range(0, len(files), size)]
         whole = pa.concat_tables(shards) if shards else SCHEMA.empty_table()
         pq.write_table(whole, work.output / "tags.parquet")

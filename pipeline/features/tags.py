@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_tree, finished_folder, read_json, write_json
+from pipeline.core.files import digest_tree, read_json, write_json
 from pipeline.core.params import StrictParams
 from pipeline.core.paths import ImageSet
+from pipeline.core.resume import finished_folder
 from pipeline.core.tables import read_table
 from pipeline.features.data import Objects
 from pipeline.features.stores import read_origin, unit

@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
-from pipeline.core.files import digest_of, finished_folder, locked, write_json
+from pipeline.core.files import digest_of, locked, write_json
 from pipeline.core.paths import MERGES_FILE
+from pipeline.core.resume import finished_folder
 from pipeline.features.encoders import text_features
 from pipeline.foundation.loop import Schedule, optimise
 from pipeline.foundation.pool import CAPTIONS_PER_SCENE, Pool, draw_pool

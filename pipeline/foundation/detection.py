@@ -20,7 +20,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetBackbone, ResNetConfig
 
-from pipeline.core.files import digest_of, finished_folder, locked, write_json
+from pipeline.core.files import digest_of, locked, write_json
+from pipeline.core.resume import finished_folder
 from pipeline.features.tagging import Detection, Detector, DetectorParams
 from pipeline.foundation.loop import Schedule, optimise
 from pipeline.foundation.pool import Pool, coverage, draw_pool

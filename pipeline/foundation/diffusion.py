@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.core import paths
-from pipeline.core.files import digest_of, finished_folder, locked, read_json, write_json
+from pipeline.core.files import digest_of, locked, read_json, write_json
 from pipeline.core.paths import MERGES_FILE
 from pipeline.core.progress import track
+from pipeline.core.resume import finished_folder
 from pipeline.features.encoders import Clip, ClipParams
 from pipeline.features.tagging import Detector, DetectorParams
 from pipeline.foundation import autoencoder, detection

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.core import paths
-from pipeline.core.files import finished_folder
+from pipeline.core.resume import finished_folder
 from pipeline.report import plots
 from pipeline.report.data import METRICS, Report, SettingResults, gather
 from pipeline.report.pictures import Picture, chosen, embed, extremes

@@ -167,7 +167,7 @@ def synthesize(corpus: str, params: SynthesisParams, device: torch.device) -> No
             kept = {f"{row:09d}": (image, text) for row, image, text in zip(part, images, texts, strict=True) if image is not None}
             write_pictures(work.output / _shard_name(start), {key: image for key, (image, _) in kept.items()},
                            {key: text for key, (_, text) in kept.items()})
-            work.record(str(start), [attempts, [int(key) for key in kept]])
+            work.record(str(start), [attempts, [int(key) for key in kept]], [work.output / _shard_name(start)])
         _write_tables(work, corpus, rows, columns, digest_of(origin)[:16])
 
 

@@ -14,7 +14,6 @@ from pipeline.core.files import (
     digest_of,
     digest_tree,
     file_inside,
-    finished_folder,
     inside,
     locked,
     publish,
@@ -74,41 +73,6 @@ def test_missing_and_broken_json_is_named(tmp_path, user_error, content):
     assert "log.json is missing" in user_error(read_json, tmp_path / "log.json")
     (tmp_path / "log.json").write_bytes(content)
     assert "log.json is not valid JSON" in user_error(read_json, tmp_path / "log.json")
-
-
-def test_a_finished_folder_replaces_the_old_one_only_at_the_end(tmp_path):
-    target = tmp_path / "captions"
-    target.mkdir()
-    (target / "old").touch()
-    with finished_folder(target) as folder:
-        (folder / "new").touch()
-        assert [p.name for p in target.iterdir()] == ["old"]
-    assert [p.name for p in target.iterdir()] == ["new"]
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_a_failed_folder_leaves_the_old_one_and_no_remains(tmp_path):
-    target = tmp_path / "captions"
-    target.mkdir()
-    (target / "old").touch()
-
-    def fail() -> None:
-        with finished_folder(target) as folder:
-            (folder / "new").touch()
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert [p.name for p in target.iterdir()] == ["old"]
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_remains_of_a_killed_run_do_not_enter_the_next_folder(tmp_path):
-    (tmp_path / "captions.partial").mkdir()
-    (tmp_path / "captions.partial" / "stale").touch()
-    with finished_folder(tmp_path / "captions") as folder:
-        (folder / "new").touch()
-    assert [p.name for p in (tmp_path / "captions").iterdir()] == ["new"]
 
 
 def test_publishing_makes_the_folders_above_the_target(tmp_path):

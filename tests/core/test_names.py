@@ -34,8 +34,9 @@ def test_a_name_that_could_mean_something_else_is_refused_in_one_line(name: obje
 @pytest.mark.parametrize("place", [
     lambda name: paths.ImageSet(name).folder, lambda name: paths.ImageSet(name, True).folder, lambda name: paths.ImageSet(name).table,
     lambda name: paths.ImageSet(name).features("c"), lambda name: paths.ImageSet("d").features(name),
-    lambda name: paths.ImageSet("d", True).features(name), lambda name: paths.ImageSet("d").tags(name), lambda name: paths.ImageSet(name).tags("t"),
-    lambda name: paths.ImageSet("d").tagged("c", name), lambda name: paths.ImageSet("d", True).tagged(name, "t"), paths.foundation,
+    lambda name: paths.ImageSet("d", True).features(name), lambda name: paths.ImageSet("d").tags(name),
+    lambda name: paths.ImageSet(name).tags("t"), lambda name: paths.ImageSet("d").tagged("c", name),
+    lambda name: paths.ImageSet("d", True).tagged(name, "t"), paths.foundation,
     paths.raw, paths.corpus, paths.corpus_table, paths.references_table, lambda name: paths.text_features(name, "d"),
     lambda name: paths.neighbours("c", name), lambda name: paths.reference_features("c", name), lambda name: paths.refined("c", name),
     lambda name: paths.projected(name, "d"), paths.model, paths.curve, paths.captions, lambda name: paths.captions_file("s", name),
@@ -53,7 +54,7 @@ def expansions(stage: dict[str, Any]) -> set[str]:
                (stage.get("matrix") or {"": stage.get("foreach", "${}")}).items()}
     found = {f"{source}.*" if isinstance(at(source), dict) else f"{source}[]" for source in sources.values() if source}
     body = stage.get("do", stage)
-    for text in re.findall(r"\$\{([^}]*)\}", str([body["cmd"], body.get("deps"), body.get("outs"), body.get("metrics"), body.get("plots")])):
+    for text in re.findall(r"\$\{([^}]*)\}", str([body.get(part) for part in ("cmd", "deps", "outs", "metrics", "plots")])):
         if text not in ("key", "item") and text not in sources:
             found.add(text.replace("item.", f"{sources['item']}.*.") if text.startswith("item.") else text)
     return found
@@ -78,7 +79,8 @@ def test_every_name_that_dvc_expands_is_checked_before_it_acts(stage: str) -> No
 def with_name(place: str, name: object) -> dict[str, Any]:
     """Parameters that hold the name at a place."""
     *outer, last = place.split(".")
-    value: Any = {name: {}} if last == "*" else {last.rstrip("[]/"): [name] if last.endswith("[]") else f"fine/{name}" if last.endswith("/") else name}
+    held = [name] if last.endswith("[]") else f"fine/{name}" if last.endswith("/") else name
+    value: Any = {name: {}} if last == "*" else {last.rstrip("[]/"): held}
     for part in reversed(outer):
         value = {"fine" if part == "*" else part: value}
     return value

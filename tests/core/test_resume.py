@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.core import paths, resume
-from pipeline.core.resume import Ledger, kept_ledgers, resumable
+from pipeline.core import files, paths, resume
+from pipeline.core.resume import Ledger, finished_folder, kept_ledgers, resumable
 
 TARGET = Path("data/features/corpus")
 HOLD_LOCK = "import fcntl,sys; f=open(sys.argv[1],'w'); fcntl.flock(f,fcntl.LOCK_EX); print('held',flush=True); sys.stdin.read()"
@@ -35,7 +36,7 @@ def work_until(killed_after: int | None, computed: list[str], target: Path = TAR
             if shard not in work.done:
                 computed.append(shard)
                 (work.output / shard).write_text(shard)
-                work.record(shard, number)
+                work.record(shard, number, [work.output / shard])
 
 
 def published(target: Path = TARGET) -> dict[str, str]:
@@ -252,3 +253,99 @@ def test_ledgers_of_parts_that_are_no_longer_wanted_are_swept_away_at_the_end():
 def test_ledgers_of_parts_belong_to_one_process_and_one_artefact(user_error):
     with kept_ledgers(TARGET), kept_ledgers(TARGET.with_name("other")):
         assert "in use by another process" in user_error(kept_ledgers(TARGET).__enter__)
+
+
+def test_a_finished_folder_replaces_the_old_one_only_at_the_end(tmp_path):
+    target = tmp_path / "captions"
+    target.mkdir()
+    (target / "old").touch()
+    with finished_folder(target) as folder:
+        (folder / "new").touch()
+        assert [p.name for p in target.iterdir()] == ["old"]
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failed_folder_leaves_the_old_one_and_no_remains(tmp_path):
+    target = tmp_path / "captions"
+    target.mkdir()
+    (target / "old").touch()
+
+    def fail() -> None:
+        with finished_folder(target) as folder:
+            (folder / "new").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.name for p in target.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_remains_of_a_killed_run_do_not_enter_the_next_folder(tmp_path):
+    (tmp_path / "captions.scratch/filled").mkdir(parents=True)
+    (tmp_path / "captions.scratch/filled/stale").touch()
+    with finished_folder(tmp_path / "captions") as folder:
+        (folder / "new").touch()
+    assert [p.name for p in (tmp_path / "captions").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("damage", [
+    lambda file: file.write_text("other"), lambda file: file.write_bytes(b""), lambda file: file.unlink(),
+])
+def test_a_shard_whose_files_are_not_as_they_were_recorded_is_made_again(damage):
+    with pytest.raises(Kill):
+        work_until(2, [], seed=1)
+    (file,) = Path(paths.WORK).rglob("output/0")
+    damage(file)
+    computed: list[str] = []
+    work_until(None, computed, seed=1)
+    assert computed == ["0", "16"]
+    assert published() == {"0": "0", "8": "8", "16": "16"}
+
+
+@pytest.mark.parametrize("line", ['{"shard": "8", "value": 7, "files": {}, "digest": "0"}', "{}", "[]", "null", "\x00\x00", '"text"', "{"])
+def test_a_line_that_is_not_as_it_was_recorded_is_not_believed(line):
+    with pytest.raises(Kill):
+        work_until(2, [], seed=1)
+    (ledger,) = Path(paths.WORK).rglob("ledger.jsonl")
+    first, _ = ledger.read_text().splitlines()
+    ledger.write_text(f"{first}\n{line}\n")
+    computed: list[str] = []
+    work_until(None, computed, seed=1)
+    assert computed == ["8", "16"]
+
+
+def test_files_are_on_the_disk_before_they_are_noted_and_before_they_are_published(monkeypatch):
+    done: list[str] = []
+    synced, renamed, wrote = files.sync, os.replace, Ledger._write
+
+    def sync(path: Path) -> None:
+        done.append(f"sync {path.name}")
+        synced(path)
+
+    def rename(source: Path, target: Path) -> None:
+        done.append(f"rename {Path(target).name}")
+        renamed(source, target)
+
+    def write(ledger: Ledger, line: str) -> None:
+        done.append(f"note {json.loads(line)['shard']}")
+        wrote(ledger, line)
+
+    monkeypatch.setattr(files, "sync", sync)
+    monkeypatch.setattr(resume, "sync", sync)
+    monkeypatch.setattr(files.os, "replace", rename)
+    monkeypatch.setattr(Ledger, "_write", write)
+    work_until(None, [], seed=1)
+    noted = [step for shard in ("0", "8", "16") for step in (f"sync {shard}", "sync output", f"note {shard}")]
+    assert done[: len(noted)] == noted
+    published = done.index("rename corpus")
+    assert {"sync 0", "sync 8", "sync 16", "sync output"} <= set(done[len(noted) : published])
+    assert done[published + 1 :] == ["sync features"]
+
+
+@pytest.mark.parametrize("writer", [finished_folder, kept_ledgers, lambda target: resumable(target, "pipeline.core")])
+def test_no_two_writers_of_one_artefact_whichever_way_they_write(writer, user_error):
+    for other in (finished_folder, kept_ledgers, lambda target: resumable(target, "pipeline.core")):
+        with writer(TARGET):
+            assert "in use by another process" in user_error(other(TARGET).__enter__)
