@@ -11,6 +11,7 @@ import torch
 
 from pipeline import decoders
 from pipeline.core import paths
+from pipeline.core.artefacts import whole
 from pipeline.core.code import code_digest
 from pipeline.core.device import precisely, resolved
 from pipeline.core.errors import UserError
@@ -37,7 +38,7 @@ class Captioner:
     def load(name: str, system: System, clip_digest: str, device: torch.device) -> Captioner:
         """The captioner of a trained system; `UserError` when its model is missing or was trained in another CLIP space."""
         folder = paths.model(name)
-        trained = read_json(folder / "system.json")
+        trained = read_json(whole(folder / "system.json"))
         if trained["clip_digest"] not in (clip_digest, None):
             raise UserError(f"{folder} was trained with another CLIP than the image features were made with: run `dvc repro`")
         if (trained["method"], trained["train"]) != (system.method, system.train):
@@ -49,7 +50,7 @@ class Captioner:
         """The captioner of a method with the model in a folder, whatever its name."""
         if not method.has_decoder:
             return Captioner(method, None, device)
-        detector_digest = read_json(folder / "system.json").get("detector_digest")
+        detector_digest = read_json(whole(folder / "system.json")).get("detector_digest")
         return Captioner(method, decoders.load(folder, device, method.mapper), device, detector_digest)
 
     @torch.inference_mode()

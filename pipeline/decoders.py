@@ -10,19 +10,21 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import open_clip
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline.core.artefacts import repair, whole
 from pipeline.core.errors import UserError
 from pipeline.core.files import read_json, write_json
-from pipeline.core.params import StrictParams
+from pipeline.core.params import Size, StrictParams
 from pipeline.core.paths import MERGES_FILE
 from pipeline.decoding import Decoding, beam_search, greedy
 from pipeline.methods.base import Condition
@@ -41,12 +43,12 @@ class DecoderParams(StrictParams):
     """
 
     pretrained: str | None = None
-    layers: int = 4
-    heads: int = 4
-    width: int = 768
-    dropout: float = 0.1
+    layers: Size = 4
+    heads: Size = 4
+    width: Size = 768
+    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.1
     mapper: Literal["linear", "mlp"] = "mlp"
-    max_tokens: int = 40
+    max_tokens: Annotated[int, Field(ge=1, le=10_000)] = 40
 
 
 class CaptionTokenizer(Protocol):
@@ -190,7 +192,7 @@ def build(params: DecoderParams, vocabulary: Path, clip_width: int, prefix_lengt
 def load(folder: Path, device: torch.device, make_mapper: MakeMapper) -> Decoder:
     """Read a decoder that `save` wrote. Raises `UserError` when files are missing or do not belong together."""
     transformers_logging.disable_progress_bar()  # of loading weights: quick
-    about = read_json(folder / "decoder.json")
+    about = read_json(whole(folder / "decoder.json"))
     merges = folder / MERGES_FILE
     try:
         lm: Any = AutoModelForCausalLM.from_pretrained(folder / "lm", local_files_only=True, dtype=torch.float32)
@@ -201,8 +203,7 @@ def load(folder: Path, device: torch.device, make_mapper: MakeMapper) -> Decoder
         if about["tokens"] == "clip" and tokenizer.size != lm.config.vocab_size:
             raise ValueError(f"its tokenizer has {tokenizer.size} tokens, its language model {lm.config.vocab_size}")
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, zlib.error, SafetensorError) as error:
-        raise UserError(f"{folder} is incomplete or damaged ({' '.join(str(error).split())[:200]}): "
-                        "restore it with `dvc checkout --force`, or train again") from None
+        raise UserError(f"{folder} is incomplete or damaged ({' '.join(str(error).split())[:200]}): {repair(folder)}") from None
     return decoder.eval().requires_grad_(False).to(device)
 
 

@@ -8,13 +8,14 @@ forward pass, one top-k and one selection of cache rows. Legend: B images, K bea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pipeline.core.device import Precision
-from pipeline.core.params import StrictParams
+from pipeline.core.params import Count, StrictParams
 
 _NEVER = -1e9
 
@@ -24,15 +25,11 @@ class Decoding(StrictParams):
     """`captioning` in params.yaml. beams: 1 is greedy (DeCap), 5 is Knight's and CapDec's. length_penalty: beams are ranked by the sum
     of log-probabilities divided by length to this power. batch: images decoded at once. precision: see `Precision`."""
 
-    beams: int = 5
-    max_new_tokens: int = 40
-    length_penalty: float = 1.0
-    batch: int = 256
+    beams: Annotated[int, Field(ge=1, le=1000)] = 5
+    max_new_tokens: Annotated[int, Field(ge=1, le=10_000)] = 40
+    length_penalty: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] = 1.0
+    batch: Count = 256
     precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        if min(self.beams, self.max_new_tokens, self.batch) < 1:
-            raise ValueError("beams, max_new_tokens and batch must be 1 or more")
 
 
 class _Steps:

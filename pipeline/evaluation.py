@@ -63,6 +63,7 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
             pq.write_table(pa.table({"image_id": found["image_id"], **found["per_image"]}), kept.folder / f"{setting_name}.parquet")
             protocol["settings"][setting_name] = {"dataset": setting.test, "split": setting.split, "support": setting.support,
                                                   **found["about"]}
+        protocol["metrics_digest"] = digest_of(metrics)
         write_json(kept.folder / "protocol.json", protocol)
         write_json(paths.metrics(name), metrics)
 

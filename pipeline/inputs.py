@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core import paths
+from pipeline.core.artefacts import whole
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.paths import ImageSet
@@ -92,12 +93,12 @@ class Tags:
 
     def detector_digest(self, pictures: ImageSet) -> str:
         """Of the detector that found them."""
-        return str(read_json(pictures.tagged(self.clip, self.detector) / "tagged.json")["detector_digest"])
+        return str(read_json(whole(pictures.tagged(self.clip, self.detector) / "tagged.json"))["detector_digest"])
 
     def load(self, pictures: ImageSet, ids: Sequence[str], clip_digest: str) -> Objects:
         """Objects of pictures by id; `UserError` for another table's or another CLIP's."""
         folder = pictures.tagged(self.clip, self.detector)
-        if read_json(folder / "tagged.json")["source_digest"] != digest_file(pictures.table):
+        if read_json(whole(folder / "tagged.json"))["source_digest"] != digest_file(pictures.table):
             raise UserError(f"{folder} was made from other images than {pictures.table}: run `dvc repro`")
         return read_tagged(folder, ids, self.limit, clip_digest)
 

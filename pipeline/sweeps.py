@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pipeline.captioning import Captioner, batches, decoding_of
 from pipeline.core import paths
@@ -23,7 +24,7 @@ from pipeline.core.code import code_digest
 from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of
-from pipeline.core.params import StrictParams, load, section
+from pipeline.core.params import Seed, StrictParams, check, load, section
 from pipeline.evaluation import Split, load_split, score_setting
 from pipeline.features.encoders import load_clip
 from pipeline.inputs import Captioning, Training
@@ -55,10 +56,10 @@ class SweepParams(StrictParams):
     to report.
     """
 
-    systems: tuple[str, ...]
-    settings: tuple[str, ...]
-    vary: dict[str, list[Any]] = field(default_factory=dict)
-    seeds: tuple[int, ...] = (0,)
+    systems: Annotated[tuple[str, ...], Field(min_length=1)]
+    settings: Annotated[tuple[str, ...], Field(min_length=1)]
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = field(default_factory=dict)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     split: str = "test"
 
 
@@ -168,7 +169,7 @@ def _with_values(system: System, values: dict[str, Any], seed: int) -> System:
         else:
             raise UserError(f"params.yaml: a sweep varies {key!r}, which is no key of a system: name train.<key>, caption.<key> or one of "
                             f"{', '.join(System.__dataclass_fields__)}")
-    return replace(system, **changes)
+    return check(System, {**asdict(system), **changes}, "sweeps")
 
 
 def fingerprint(variant: Variant, setting: Setting, params: dict[str, Any], judge_digest: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.names import checked
-from pipeline.core.params import StrictParams, check, load, section, suggest
+from pipeline.core.params import Seed, StrictParams, check, load, section, suggest
 from pipeline.methods import find_method
 from pipeline.methods.base import Method, Need
 
@@ -44,7 +44,7 @@ class System(StrictParams):
     decoder: str
     recipe: str
     suite: str
-    seed: int = 0
+    seed: Seed = 0
     train: dict[str, Any] = field(default_factory=dict)
     caption: dict[str, Any] = field(default_factory=dict)
 
@@ -118,6 +118,8 @@ def settings_of(system: System, method: Method, params: dict[str, Any]) -> dict[
     are one, the first."""
     found = {name: section(Setting, params, f"settings.{system.suite}.{name}")
              for name in map(checked, section(dict[str, Any], params, f"settings.{system.suite}"))}
+    if not found:
+        raise UserError(f"params.yaml: settings.{system.suite} is empty: name what its systems are tested on")
     if "text" in method.looks_at:
         return found
     first: dict[Any, str] = {}

@@ -12,19 +12,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.core import paths
+from pipeline.core.artefacts import whole
 from pipeline.core.code import code_digest
 from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of, digest_tree, read_json, write_json
-from pipeline.core.params import StrictParams, section
+from pipeline.core.params import Count, Rate, Share, StrictParams, Whole, section
 from pipeline.core.progress import track
 from pipeline.core.resume import finished_folder, resumable
 from pipeline.core.tables import read_table
@@ -50,24 +52,16 @@ class Recipe(StrictParams):
     that synthesis draws when it is asked for the same number. precision: see `Precision`.
     """
 
-    steps: int
-    batch: int = 128
-    learning_rate: float = 1e-3
-    warmup: int = 100
-    weight_decay: float = 0.01
-    label_smoothing: float = 0.0
-    evaluate_every: int = 200
-    snapshot_every: int = 200
-    captions: int | None = None
+    steps: Whole
+    batch: Count = 128
+    learning_rate: Rate = 1e-3
+    warmup: Whole = 100
+    weight_decay: Share = 0.01
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    evaluate_every: Count = 200
+    snapshot_every: Count = 200
+    captions: Annotated[int, Field(ge=2)] | None = None
     precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        if self.captions is not None and self.captions < 2:
-            raise ValueError("captions must be 2 or more, or null for all")
-        if min(self.batch, self.evaluate_every, self.snapshot_every) < 1 or self.steps < 0:
-            raise ValueError("batch, evaluate_every and snapshot_every must be 1 or more, steps 0 or more")
-        if self.warmup < 0 or self.learning_rate <= 0:
-            raise ValueError("warmup must be 0 or more and learning_rate above 0")
 
 
 def encode_captions(decoder: Decoder, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], int]:
@@ -228,6 +222,7 @@ def train_model(plan: Plan, target: Path, device: torch.device) -> list[dict[str
         write_json(work.output / "system.json", {
             **plan.card, "clip_digest": inputs.clip_digest(), "corpus_digest": digest_file(paths.corpus_table(system.corpus)),
             "detector_digest": inputs.detector_digest(), "parameters": sum(p.numel() for p in decoder.parameters()), "cut_captions": cut,
+            "curve_digest": digest_of(log),
             "best_step": _best_step([entry for entry in log if entry["phase"] == log[-1]["phase"]]),
         })
     return log
@@ -268,13 +263,13 @@ def _adopt(plan: Plan) -> None:
                         f"{start} holds no model: name models/<system> in starts_from")
     with finished_folder(paths.model(plan.name)) as folder:
         if not plan.method.has_decoder:
-            write_json(folder / "system.json", {**plan.card, "clip_digest": None, "detector_digest": None})
+            write_json(folder / "system.json", {**plan.card, "clip_digest": None, "detector_digest": None, "curve_digest": digest_of([])})
             return
-        about = read_json(start / "system.json")
+        about = read_json(whole(start / "system.json"))
         if about["clip"] != plan.system.clip:
             raise UserError(f"params.yaml: system {plan.name} has clip {plan.system.clip}, {start} was trained with {about['clip']}")
         shutil.copytree(start, folder, dirs_exist_ok=True)
-        write_json(folder / "system.json", {**about, **plan.card})
+        write_json(folder / "system.json", {**about, **plan.card, "curve_digest": digest_of([])})
 
 
 @dataclass(frozen=True)
@@ -317,7 +312,7 @@ def _trained_rows(plan: Plan, corpus: Corpus, splits: Sequence[str]) -> NDArray[
     if corpus.pairs is None:
         return rows
     if plan.system.learns_from.endswith("/synthetic"):
-        asked, wanted = read_json(paths.ImageSet(corpus.name, drawn=True).folder / "report.json")["asked"], plan.recipe.captions or 0
+        asked, wanted = read_json(whole(paths.ImageSet(corpus.name, drawn=True).folder / "report.json"))["asked"], plan.recipe.captions or 0
         if asked < min(wanted, len(splits)):
             raise UserError(f"recipe {plan.system.recipe} trains {plan.name} on {wanted} captions, and synthesis.captions is {asked}: "
                             "make them equal in params.yaml")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,8 +43,10 @@ def digest_tree(folder: Path) -> str:
 
 
 def digest_model(folder: Path) -> str:
-    """SHA-256 of what decides a model's answers: every file below `folder` but for `provenance.json` and sample pictures, in hex."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "provenance.json" and not p.name.startswith("pictures"))
+    """SHA-256 of what decides a model's answers: every file below `folder` but for its provenance, manifest and sample pictures,
+    in hex."""
+    beside = ("provenance.json", "manifest.json")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in beside and not p.name.startswith("pictures"))
     return digest_of([(path.relative_to(folder).as_posix(), digest_file(path)) for path in files])
 
 
@@ -84,21 +85,6 @@ def sync(path: Path) -> None:
 def replace(finished: Path, target: Path) -> None:
     """Put a finished file in `target`'s place, in one step that survives a power cut."""
     sync(finished)
-    os.replace(finished, target)
-    sync(target.parent)
-
-
-def publish(finished: Path, target: Path) -> None:
-    """Put a finished folder in `target`'s place, its bytes on the disk first. Both must lie on one file system."""
-    for folder, _, names in os.walk(finished, topdown=False):
-        for name in names:
-            sync(Path(folder, name))
-        sync(Path(folder))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink():
-        target.unlink()  # what it leads to is not ours
-    elif target.exists():
-        shutil.rmtree(target)
     os.replace(finished, target)
     sync(target.parent)
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import UserError
 
 T = TypeVar("T")
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Whole = Annotated[int, Field(ge=0, le=10**9)]
+Size = Annotated[int, Field(ge=1, le=2**16)]  # of a part of a model
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Spread = Annotated[float, Field(ge=0, le=1e3, allow_inf_nan=False)]  # of noise on unit rows
+Temperature = Annotated[float, Field(ge=1e-4, le=1e4, allow_inf_nan=False)]  # of a softmax over cosines: below, float32 overflows
+Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 PARAMS_FILE = Path("params.yaml")
 
 

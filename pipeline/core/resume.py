@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import paths
+from pipeline.core.artefacts import publish
 from pipeline.core.code import code_digest
-from pipeline.core.files import digest_file, digest_of, locked, publish, replace, sync
+from pipeline.core.files import digest_file, digest_of, locked, replace, sync
 
 
 class Ledger:

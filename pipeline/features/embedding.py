@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core import paths
+from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of
 from pipeline.core.paths import ImageSet
@@ -39,6 +40,7 @@ def embed_references(clip_name: str, clip: Clip, dataset: str, prompt: str) -> N
 
 def embed_images(clip_name: str, clip: Clip, pictures: ImageSet) -> None:
     """Write the store of a data set's pictures: one row per row of its image table, in that order."""
+    whole_if_sealed(pictures.folder)
     files = [locate(pictures.folder, name) for name in read_table(pictures.table, ["path"])["path"]]
     origin = _origin(clip_name, clip, pictures.table)
     with resumable(pictures.features(clip_name), __name__, origin=asdict(origin), batch=clip.params.batch,

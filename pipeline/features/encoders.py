@@ -24,9 +24,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.core import paths
+from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
-from pipeline.core.params import StrictParams, section
+from pipeline.core.params import Count, StrictParams, section
 from pipeline.core.paths import MERGES_FILE
 from pipeline.features.images import Source, open_image
 
@@ -38,12 +39,8 @@ class ClipParams(StrictParams):
     batch: texts or images encoded at once. precision: see `Precision`.
     """
 
-    batch: int = 256
+    batch: Count = 256
     precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError("batch must be 1 or more")
 
 
 class Clip:
@@ -163,6 +160,7 @@ def _load(folder: Path) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Any
     if not (folder / "open_clip_config.json").exists():
         raise UserError(f"{folder} holds no CLIP (no open_clip_config.json): restore it with `git checkout`, "
                         "or correct the name in params.yaml")
+    whole_if_sealed(folder)
     name = f"local-dir:{folder}"
     # open_clip does not look for merges beside the model by itself
     tokenizer_options = {"bpe_path": str(folder / MERGES_FILE)} if (folder / MERGES_FILE).exists() else {}

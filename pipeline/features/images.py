@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
+from pipeline.core.artefacts import repair
 from pipeline.core.errors import UserError
 from pipeline.core.files import file_inside, file_stamp
 
@@ -74,7 +75,7 @@ def _members(tar: Path, version: tuple[int, ...]) -> dict[str, tuple[int, int]]:
     except FileNotFoundError:
         raise UserError(f"{tar} is missing: run `dvc repro`") from None
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{tar} is no readable tar file ({error}): restore it with `dvc checkout --force`") from None
+        raise UserError(f"{tar} is no readable tar file ({error}): {repair(tar.parent)}") from None
 
 
 def write_pictures(tar: Path, pictures: dict[str, Image.Image], texts: dict[str, str]) -> None:

@@ -7,14 +7,17 @@ is not kept: an exact one is the features themselves, and is built from them in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 import zarr
 from numpy.typing import NDArray
+from pydantic import Field
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from pipeline.core import paths
+from pipeline.core.artefacts import repair, whole
 from pipeline.core.errors import UserError
 from pipeline.core.params import StrictParams
 from pipeline.core.progress import track
@@ -32,11 +35,7 @@ class IndexParams(StrictParams):
     """
 
     corpora: tuple[str, ...] = ()
-    neighbours: int = 20
-
-    def __post_init__(self) -> None:
-        if self.neighbours < 1:
-            raise ValueError("neighbours must be 1 or more")
+    neighbours: Annotated[int, Field(ge=1, le=10_000)] = 20
 
 
 def index_corpus(clip_name: str, corpus: str, params: IndexParams, device: torch.device) -> None:
@@ -61,16 +60,17 @@ def read_neighbours(store: FeatureStore, clip_name: str, corpus: str) -> NDArray
     folder = paths.neighbours(clip_name, corpus)
     if not (folder / "zarr.json").exists():
         raise UserError(f"{folder} is missing: add {corpus} to index.corpora in params.yaml and run `dvc repro`")
+    whole(folder)
     try:
         neighbours = zarr.open_array(folder, mode="r")
         made_from = (neighbours.attrs.get("source_digest"), neighbours.attrs.get("clip_digest"))
         found = np.asarray(neighbours[...])
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{folder} is damaged ({error}): restore it with `dvc checkout --force`") from None
+        raise UserError(f"{folder} is damaged ({error}): {repair(folder)}") from None
     if made_from != (store.origin.source_digest, store.origin.clip_digest):
         raise UserError(f"{folder} was made from another corpus or CLIP than {store.path}: run `dvc repro`")
     if (found < 0).any():  # what Zarr reads where a chunk is missing
-        raise UserError(f"{folder} lacks chunks: restore it with `dvc checkout --force`, or delete it and run `dvc repro`")
+        raise UserError(f"{folder} lacks chunks: {repair(folder)}")
     return found
 
 

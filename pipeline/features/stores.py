@@ -16,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
+from pipeline.core.artefacts import repair, whole
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.resume import Work
@@ -97,13 +98,14 @@ def read_origin(path: Path) -> Origin:
     """Where a store's features come from, without reading them. A missing store, or another schema, is a `UserError`."""
     if not (path / "zarr.json").exists():
         raise UserError(f"{path} is missing: run `dvc repro`")
+    whole(path)
     try:
         attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r", zarr_format=3).attrs)
         if attributes.pop("schema", None) != SCHEMA:
             raise UserError(f"{path} has another schema than {SCHEMA}: run `dvc repro` to embed again")
         return Origin(**attributes)
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}): restore it with `dvc checkout --force`") from None
+        raise UserError(f"{path} is damaged ({error}): {repair(path)}") from None
 
 
 def read(path: Path) -> FeatureStore:
@@ -113,9 +115,9 @@ def read(path: Path) -> FeatureStore:
         root = zarr.open_group(path, mode="r", zarr_format=3)
         features, norms = np.asarray(_array(root, "features")[...]), np.asarray(_array(root, "norms")[...])
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}): restore it with `dvc checkout --force`") from None
+        raise UserError(f"{path} is damaged ({error}): {repair(path)}") from None
     if np.isnan(norms).any() or np.isnan(features).any():
-        raise UserError(f"{path} lacks chunks: restore it with `dvc checkout --force`, or delete it and run `dvc repro`")
+        raise UserError(f"{path} lacks chunks: {repair(path)}")
     return FeatureStore(features, norms, origin, path)
 
 

@@ -17,10 +17,11 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection
 from transformers.utils import logging as transformers_logging
 
 from pipeline.core import paths
+from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_model, write_json
-from pipeline.core.params import StrictParams, section
+from pipeline.core.params import Count, Share, StrictParams, section
 from pipeline.core.paths import ImageSet
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
@@ -39,16 +40,10 @@ class DetectorParams(StrictParams):
     memory and through the model.
     """
 
-    threshold: float = 0.9
-    limit: int = 100
-    batch: int = 64
+    threshold: Share = 0.9
+    limit: Count = 100
+    batch: Count = 64
     precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError("threshold must be from 0 to 1")
-        if min(self.limit, self.batch) < 1:
-            raise ValueError("limit and batch must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,7 @@ class Detector:
         self.precision = resolved(params.precision, device)
         if not (folder / "config.json").exists():
             raise UserError(f"{folder} holds no detector (no config.json): restore it with `git checkout`, or save a DETR there")
+        whole_if_sealed(folder)
         transformers_logging.disable_progress_bar()  # of loading weights: quick
         try:
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
@@ -114,6 +110,7 @@ def load_detector(name: str, params: dict[str, Any], device: torch.device) -> De
 def tag_images(name: str, detector: Detector, pictures: ImageSet) -> None:
     """Write the tags of a data set's pictures: `tags.parquet`, a row per object, and `tags.json`."""
     rows = read_table(pictures.table, ["image_id", "path"])
+    whole_if_sealed(pictures.folder)
     files = [locate(pictures.folder, path) for path in rows["path"]]
     size, source = detector.params.batch, digest_file(pictures.table)
     with resumable(pictures.tags(name), __name__, images=source, files=[source_stamp(file) for file in files], detector=detector.digest,

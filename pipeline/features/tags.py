@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.core.artefacts import repair, whole
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_tree, read_json, write_json
 from pipeline.core.params import StrictParams
@@ -50,7 +51,7 @@ class TagParams(StrictParams):
 def embed_tags(clip_name: str, clip: Clip, detector: str, pictures: ImageSet, prompt: str) -> None:
     """Write what `read_tagged` reads. Raises `UserError` when tags and image features are not of the same pictures."""
     tags, store = pictures.tags(detector), pictures.features(clip_name)
-    about = read_json(tags / "tags.json")
+    about = read_json(whole(tags / "tags.json"))
     origin = read_origin(store)
     if about["source_digest"] != origin.source_digest:
         raise UserError(f"{tags} was made from other pictures than {store}: run `dvc repro`")
@@ -73,7 +74,7 @@ def encode_labels(clip: Clip, labels: Sequence[str], prompt: str) -> Tensor:
 
 def read_tagged(folder: Path, ids: Sequence[str], limit: int, clip_digest: str) -> Objects:
     """Distinct objects of the pictures `ids`, the surest first, at most `limit` each. Raises `UserError` for another CLIP's tags."""
-    about = read_json(folder / "tagged.json")
+    about = read_json(whole(folder / "tagged.json"))
     if about["clip_digest"] != clip_digest:
         raise UserError(f"{folder} was made with another CLIP than the image features: run `dvc repro`")
     table = read_table(folder / "objects.parquet", ["image_id", "objects"])
@@ -84,7 +85,7 @@ def read_tagged(folder: Path, ids: Sequence[str], limit: int, clip_digest: str) 
     try:
         labels_CD = load_file(labels)["labels"]
     except (OSError, KeyError, SafetensorError) as error:
-        raise UserError(f"{labels} is missing or damaged ({error}): restore it with `dvc checkout --force`") from None
+        raise UserError(f"{labels} is missing or damaged ({error}): {repair(folder)}") from None
     return objects_of([found[key] for key in ids], limit, labels_CD)
 
 

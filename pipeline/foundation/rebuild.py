@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from pipeline.core import paths
+from pipeline.core.artefacts import seal
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, read_json, write_json
 from pipeline.core.params import suggest
@@ -72,6 +73,7 @@ def complete_provenance(name: str, folder: Path) -> None:
     digests = _digests(model, folder)
     write_json(folder / "provenance.json", {**provenance, "weights_sha256": digests if len(digests) > 1 else next(iter(digests.values())),
                                             "limits": model.limits, "figures": model.measure(folder)})
+    seal(folder)
 
 
 def _digests(model: Model, folder: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pipeline.core.params import Spread
 from pipeline.features.data import Corpus, Seen
 from pipeline.methods.base import Condition, Method, MethodParams
 
@@ -19,11 +20,7 @@ class CapDecParams(MethodParams):
     The noise's length grows with the square root of the width, so a narrower CLIP wants another value for the same angle.
     """
 
-    noise_variance: float = 0.016
-
-    def __post_init__(self) -> None:
-        if self.noise_variance < 0:
-            raise ValueError("noise_variance must be 0 or more")
+    noise_variance: Spread = 0.016
 
 
 class CapDec(Method):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
+from pipeline.core.params import Size
 from pipeline.features.data import Corpus, Seen
 from pipeline.methods.base import Condition, Method, MethodParams, Need
 
@@ -27,13 +28,9 @@ class ClipCapParams(MethodParams):
     """
 
     mapping: Literal["mlp", "transformer"] = "mlp"
-    prefix: int = 10
-    layers: int = 8
-    heads: int = 8
-
-    def __post_init__(self) -> None:
-        if min(self.prefix, self.layers, self.heads) < 1:
-            raise ValueError("prefix, layers and heads must be 1 or more")
+    prefix: Size = 10
+    layers: Size = 8
+    heads: Size = 8
 
 
 class MlpMapping(nn.Module):

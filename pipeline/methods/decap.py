@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pipeline.core.params import Temperature
 from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import project
 from pipeline.methods.base import Condition, Method, MethodParams, Need
@@ -17,11 +18,7 @@ from pipeline.methods.base import Condition, Method, MethodParams, Need
 class DeCapCaptionParams(MethodParams):
     """temperature: of the softmax over the support set (released notebook: 1/100; the paper gives no other value)."""
 
-    temperature: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError("temperature must be above 0")
+    temperature: Temperature = 0.01
 
 
 class DeCap(Method):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import UserError
+from pipeline.core.params import Spread, Whole
 from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import search
 from pipeline.methods.base import Condition, Method, MethodParams, Need
@@ -25,13 +26,9 @@ class KnightParams(MethodParams):
     normalized: unit neighbours (True) or the un-normalised ones of the released code (False).
     """
 
-    k: int = 5
-    noise_std: float = 0.0
+    k: Whole = 5
+    noise_std: Spread = 0.0
     normalized: bool = True
-
-    def __post_init__(self) -> None:
-        if self.k < 0:
-            raise ValueError("k must be 0 or more")
 
 
 class Knight(Method):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pipeline.core.errors import UserError
+from pipeline.core.params import Count, Size, Temperature
 from pipeline.features.data import Corpus, Objects, Seen
 from pipeline.features.retrieval import project
 from pipeline.methods.base import Condition, Method, MethodParams, Need
@@ -32,23 +33,15 @@ class SynTICParams(MethodParams):
     project: bool = True
     objects: bool = True
     detector: str = "detector"
-    limit: int = 10
-    heads: int = 4
-
-    def __post_init__(self) -> None:
-        if min(self.limit, self.heads) < 1:
-            raise ValueError("limit and heads must be 1 or more")
+    limit: Count = 10
+    heads: Size = 4
 
 
 @dataclass(frozen=True)
 class SynTICCaptionParams(MethodParams):
     """temperature: of the projection (Eq. 3), by support corpus (paper: COCO 1/100, Flickr30k 1/80, SS1M 1/100)."""
 
-    temperature: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if any(value <= 0 for value in self.temperature.values()):
-            raise ValueError("temperatures must be above 0")
+    temperature: dict[str, Temperature] = field(default_factory=dict)
 
 
 class ObjectAttention(nn.Module):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from pipeline.core.params import StrictParams
+from pydantic import Field
+
+from pipeline.core.params import Seed, StrictParams
 
 
 @dataclass(frozen=True)
@@ -18,10 +21,6 @@ class EvaluationParams(StrictParams):
 
     judge: str
     datasets: tuple[str, ...] = ()
-    samples: int = 1000
-    seed: int = 0
+    samples: Annotated[int, Field(ge=1, le=10**6)] = 1000
+    seed: Seed = 0
     prompt: str = "A photo depicts "
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError("samples must be 1 or more")

@@ -7,13 +7,15 @@ Everything here raises `UserError` for an artefact that is missing or does not f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.core import paths
+from pipeline.core.artefacts import whole
 from pipeline.core.errors import UserError
-from pipeline.core.files import read_json
+from pipeline.core.files import digest_of, read_json
 from pipeline.core.params import section
 from pipeline.core.tables import read_captions, read_table
 from pipeline.methods import find_method
@@ -123,15 +125,20 @@ def gather(params: dict[str, Any]) -> Report:
     datasets = sorted({run.system.corpus for run in systems}
                       | {dataset for s in settings for dataset in (s.setting.test, s.setting.support)})
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
-                  {name: read_json(paths.corpus(name) / "report.json") for name in datasets},
+                  {name: read_json(whole(paths.corpus(name) / "report.json")) for name in datasets},
                   gather_synthetic(params), read_sweeps(paths.SWEEPS), evaluation.seed, evaluation.judge)
 
 
 def _run_system(name: str, system: System) -> RunSystem:
     method = find_method(system.method)
-    curve = read_json(paths.curve(name))
-    return RunSystem(name, system, method.paper, method.supervision, read_json(paths.model(name) / "system.json") if curve else {},
-                     tuple(curve))
+    curve, about = read_json(paths.curve(name)), read_json(whole(paths.model(name) / "system.json"))
+    _require_digest(paths.curve(name), curve, about["curve_digest"], f"train@{name}")
+    return RunSystem(name, system, method.paper, method.supervision, about if curve else {}, tuple(curve))
+
+
+def _require_digest(file: Path, value: Any, digest: str, stage: str) -> None:
+    if digest_of(value) != digest:
+        raise UserError(f"{file} is not as it was made: delete it and run `dvc checkout`, or `dvc repro --force --single-item {stage}`")
 
 
 def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, ...], params: dict[str, Any]) -> SettingResults:
@@ -161,6 +168,7 @@ def _result(run: RunSystem, setting: str) -> Result:
     if missing:
         raise UserError(f"{file} has no {setting}.{missing[0]}: it is of another run than params.yaml; run `dvc repro`")
     protocol = _read_protocol(run.name)
+    _require_digest(file, metrics, protocol["metrics_digest"], f"evaluate@{run.name}")
     if setting not in protocol["settings"]:
         raise UserError(f"{paths.scores(run.name) / 'protocol.json'} has no setting {setting}: run `dvc repro`")
     table = read_table(paths.scores_file(run.name, setting), ["image_id", "CIDEr"])
@@ -170,7 +178,7 @@ def _result(run: RunSystem, setting: str) -> Result:
 
 
 def _read_protocol(system: str) -> dict[str, Any]:
-    protocol: dict[str, Any] = read_json(paths.scores(system) / "protocol.json")
+    protocol: dict[str, Any] = read_json(whole(paths.scores(system) / "protocol.json"))
     return protocol
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning, sqrtm
 
 from pipeline.core import paths
+from pipeline.core.artefacts import whole, whole_if_sealed
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, file_inside, read_json
 from pipeline.core.params import check, pick, section
@@ -203,6 +204,7 @@ def _corpus(name: str, synthesis: SynthesisChoice, projection: ProjectionParams)
 def _pictures(corpus: str, synthesis: SynthesisChoice) -> tuple[Drawn, ...]:
     """The first pictures of the table."""
     pictures, rows = ImageSet(corpus, drawn=True), drawn_captions(corpus)[:SHOWN]
+    whole(pictures.folder)
     table = read_table(pictures.table, ["image_id", "path", "text"])
     cosines = {clip: _cosines(clip, corpus, rows) for clip in synthesis.clips}
     ids = table["image_id"][:SHOWN]
@@ -230,7 +232,7 @@ def _tags(file: Path, ids: set[str]) -> dict[str, tuple[tuple[str, float], ...]]
 
 def _refinement(clip: str, corpus: str, temperature: float) -> Refinement:
     file = paths.refined(clip, corpus) / "curve.json"
-    curve: list[dict[str, float]] = read_json(file)
+    curve: list[dict[str, float]] = read_json(whole(file))
     for entry in curve:
         _require(file, entry, ("step", "loss", "caption_similarity", "similarity_to_start"))
     return Refinement(clip, temperature, tuple(curve), refinement_figures(clip, corpus, temperature))
@@ -238,7 +240,7 @@ def _refinement(clip: str, corpus: str, temperature: float) -> Refinement:
 
 def _generator(name: str) -> GeneratorCheck | None:
     """Pictures and figures that a generator of our own has beside its weights; others have none."""
-    folder = paths.foundation(name)
+    folder = whole_if_sealed(paths.foundation(name))
     triples, recalls = _triples(folder), _recalls(folder / "provenance.json")
     return GeneratorCheck(name, triples, recalls) if triples or recalls else None
 
@@ -296,7 +298,7 @@ def _spaced(count: int) -> NDArray[np.int64]:
 
 
 def _record(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    record: dict[str, Any] = read_json(file)
+    record: dict[str, Any] = read_json(whole(file))
     _require(file, record, keys)
     return record
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +21,17 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 from safetensors import SafetensorError
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.core import paths
+from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_model, digest_of, write_json
-from pipeline.core.params import StrictParams
+from pipeline.core.params import Count, Seed, StrictParams
 from pipeline.core.paths import ImageSet
 from pipeline.core.progress import track
 from pipeline.core.resume import Work, resumable
@@ -57,20 +59,14 @@ class SynthesisParams(StrictParams):
     clips: tuple[str, ...]
     detectors: tuple[str, ...]
     generator: str
-    captions: int | None = None
-    seed: int = 0
-    steps: int = 20
-    guidance: float = 7.5
-    size: int | None = None
-    batch: int = 64
-    attempts: int = 3
+    captions: Annotated[int, Field(ge=2)] | None = None
+    seed: Seed = 0
+    steps: Count = 20
+    guidance: Annotated[float, Field(ge=1, le=1e3, allow_inf_nan=False)] = 7.5
+    size: Annotated[int, Field(ge=8, le=2**13)] | None = None
+    batch: Count = 64
+    attempts: Count = 3
     precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.attempts) < 1 or (self.captions is not None and self.captions < 2):
-            raise ValueError("steps, batch and attempts must be 1 or more, captions 2 or more")
-        if self.guidance < 1 or self.seed < 0:
-            raise ValueError("guidance must be 1 or more, seed 0 or more")
 
 
 class Generator:
@@ -81,6 +77,7 @@ class Generator:
         self.folder, self.params, self.device = folder, params, device
         if not (folder / "model_index.json").exists():
             raise UserError(f"{folder} holds no diffusion model (no model_index.json): restore it with `git checkout`, or save one there")
+        whole_if_sealed(folder)
         self.precision = resolved(params.precision, device)
         weights = getattr(torch, self.precision) if device.type == "cuda" else torch.float32
         diffusers_logging.disable_progress_bar()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_tree, write_json
-from pipeline.core.params import StrictParams
+from pipeline.core.params import Count, Rate, Seed, StrictParams, Temperature, Whole
 from pipeline.core.paths import ImageSet
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
@@ -34,19 +34,13 @@ class RefinementParams(StrictParams):
     curve. snapshot_every: steps between two snapshots, each as large as the features and twice that for Adam.
     """
 
-    temperature: float = 0.01
-    learning_rate: float = 1e-5
-    steps: int = 2000
-    batch: int = 512
-    seed: int = 0
-    evaluate_every: int = 200
-    snapshot_every: int = 1000
-
-    def __post_init__(self) -> None:
-        if min(self.temperature, self.learning_rate) <= 0:
-            raise ValueError("temperature and learning_rate must be above 0")
-        if self.steps < 0 or min(self.batch, self.evaluate_every, self.snapshot_every) < 1:
-            raise ValueError("steps must be 0 or more, batch, evaluate_every and snapshot_every 1 or more")
+    temperature: Temperature = 0.01
+    learning_rate: Rate = 1e-5
+    steps: Whole = 2000
+    batch: Count = 512
+    seed: Seed = 0
+    evaluate_every: Count = 200
+    snapshot_every: Count = 1000
 
 
 @dataclass(frozen=True)
@@ -56,12 +50,12 @@ class ProjectionParams(StrictParams):
     temperature: of the softmax over the support set, by corpus (paper: COCO 1/100, Flickr30k 1/80, SS1M 1/100).
     """
 
-    temperature: dict[str, float] = field(default_factory=dict)
+    temperature: dict[str, Temperature] = field(default_factory=dict)
 
     def of(self, corpus: str) -> float:
         """The corpus's temperature; `UserError` when there is none."""
         value = self.temperature.get(corpus)
-        if value is None or value <= 0:
+        if value is None:
             raise UserError(f"params.yaml: projection.temperature needs a value above 0 for {corpus}, such as 0.01")
         return value
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_json
-from pipeline.core.params import StrictParams
+from pipeline.core.params import Seed, StrictParams, Whole
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.core.workers import workers
@@ -33,18 +33,16 @@ class WorldParams(StrictParams):
     """
 
     style: str
-    seed: int
-    corpus: int = 12_000
-    unlabelled: int = 1_000
-    val: int = 1_000
-    test: int = 2_000
+    seed: Seed
+    corpus: Whole = 12_000
+    unlabelled: Whole = 1_000
+    val: Whole = 1_000
+    test: Whole = 2_000
     pictures: bool = False
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ValueError(f"style must be one of {', '.join(STYLES)}")
-        if min(self.seed, self.corpus, self.unlabelled, self.val, self.test) < 0:
-            raise ValueError("seed and numbers of scenes must be 0 or more")
 
 
 def write_dataset(name: str, params: WorldParams) -> None:

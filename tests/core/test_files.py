@@ -16,7 +16,6 @@ from pipeline.core.files import (
     file_inside,
     inside,
     locked,
-    publish,
     read_json,
     write_json,
 )
@@ -73,13 +72,6 @@ def test_missing_and_broken_json_is_named(tmp_path, user_error, content):
     assert "log.json is missing" in user_error(read_json, tmp_path / "log.json")
     (tmp_path / "log.json").write_bytes(content)
     assert "log.json is not valid JSON" in user_error(read_json, tmp_path / "log.json")
-
-
-def test_publishing_makes_the_folders_above_the_target(tmp_path):
-    (tmp_path / "finished").mkdir()
-    (tmp_path / "finished" / "file").write_text("x")
-    publish(tmp_path / "finished", tmp_path / "data" / "models" / "knight")
-    assert (tmp_path / "data" / "models" / "knight" / "file").read_text() == "x"
 
 
 def test_two_processes_never_work_in_one_folder(tmp_path, user_error):

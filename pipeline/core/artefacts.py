@@ -1,0 +1,105 @@
+"""Artefacts that prove themselves whole: a manifest with the size and digest of every file is written last, and checked on reading.
+
+Cost: every byte that is read is hashed once per process, at a gigabyte a second or more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import lru_cache
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from pipeline.core.errors import UserError
+from pipeline.core.files import digest_file, read_json, sync, write_json
+
+MANIFEST = "manifest.json"
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of a finished folder."""
+    write_json(folder / MANIFEST, {"files": {name: [size, digest_file(folder / name)] for name, size, *_ in _state(folder)}}, indent=None)
+
+
+def publish(finished: Path, target: Path) -> None:
+    """Seal a finished folder and put it in `target`'s place, its bytes on the disk first. Both must lie on one file system."""
+    seal(finished)
+    for folder, _, names in os.walk(finished, topdown=False):
+        for name in names:
+            sync(Path(folder, name))
+        sync(Path(folder))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_symlink():
+        target.unlink()  # what it leads to is not ours
+    elif target.exists():
+        shutil.rmtree(target)
+    os.replace(finished, target)
+    sync(target.parent)
+
+
+def whole(path: Path) -> Path:
+    """`path`, once all files of the artefact that it is, or lies in, are as they were published; else a `UserError` that names the file."""
+    root = _root(path)
+    if root is None:
+        return _unsealed(path)
+    _check(root, _state(root))
+    return path
+
+
+def whole_if_sealed(path: Path) -> Path:
+    """The same for what may come from a user, without a manifest: raw data and models."""
+    return path if _root(path) is None else whole(path)
+
+
+def _unsealed(path: Path) -> Path:
+    raise UserError(f"{path} is missing, or was made by an earlier version: run `dvc repro`")
+
+
+def _root(path: Path) -> Path | None:
+    return next((folder for folder in (path, *path.parents) if (folder / MANIFEST).is_file()), None)
+
+
+_State = tuple[tuple[str, int, int, int], ...]
+
+
+def _state(folder: Path) -> _State:
+    """Name, size, time of change and inode of every file but the manifest: what a check is remembered by within a process."""
+    found = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            about = path.stat()
+            found.append((path.relative_to(folder).as_posix(), about.st_size, about.st_mtime_ns, about.st_ino))
+    return tuple(sorted(entry for entry in found if entry[0] != MANIFEST))
+
+
+@lru_cache(maxsize=256)
+def _check(root: Path, state: _State) -> None:
+    try:
+        listed: dict[str, list[object]] = dict(read_json(root / MANIFEST)["files"])
+    except (KeyError, TypeError, ValueError, UserError):
+        raise UserError(f"{root / MANIFEST} is damaged: {repair(root)}") from None
+    for name, size, *_ in state:
+        if listed.pop(name, None) != [size, digest_file(root / name)]:
+            raise UserError(f"{root / name} is not as it was made: {repair(root)}")
+    if listed:
+        raise UserError(f"{root / min(listed)} is missing: {repair(root)}")
+
+
+def repair(root: Path) -> str:
+    """What to do about a damaged artefact: DVC may hold it unharmed, but looks at neither; its stage makes it anew."""
+    if root.parts[:2] == ("data", "foundation"):
+        return f"restore it with `git checkout -- {root}`"
+    stage = _stage_of(root)
+    return f"delete it and run `dvc checkout {root}`; where that brings the same, run `dvc repro --force --single-item {stage or 'STAGE'}`"
+
+
+def _stage_of(root: Path) -> str | None:
+    """The stage whose output this is, as dvc.lock has it."""
+    try:
+        stages = YAML(typ="safe", pure=True).load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
+        return next((name for name, stage in stages.items() if any(out["path"] == root.as_posix() for out in stage.get("outs", ()))), None)
+    except (OSError, KeyError, TypeError, AttributeError, ValueError):
+        return None
