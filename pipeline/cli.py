@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core.errors import one_line_errors
-from pipeline.core.startup import leave, rest_collector
+from pipeline.core.startup import leave, quiet_interrupts, rest_collector
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
                   help="Turns a corpus of sentences into an image captioner, without one captioned photograph.")
@@ -81,6 +81,7 @@ def sweep(name: Annotated[str, typer.Argument(help="An entry of `sweeps` in para
 
 def main() -> None:
     """Run the command: an expected error is one line and exit code 1."""
+    quiet_interrupts()
     try:
         with one_line_errors():
             app()

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.captioning import Captioner
 from pipeline.core import paths
 from pipeline.core.device import choose_device
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, printable
 from pipeline.core.files import read_json
 from pipeline.core.params import check, load, section
 from pipeline.decoding import Decoding
@@ -62,7 +62,7 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
                 opened.append((file, eyes.prepare(open_image(file))))
             except UserError as error:
                 whole = False
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {printable(str(error))}", file=sys.stderr)
         if not opened:
             continue
         seen, found = eyes.see([prepared for _, prepared in opened])
@@ -107,10 +107,15 @@ def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
     whole = True
     for path in images:
         try:
-            files += list_images(path)
+            pictures, others = list_images(path)
+            files += pictures
+            for other in others:
+                whole = whole and not other.is_symlink()
+                why = "leads nowhere" if other.is_symlink() else "not a kind of picture that is read"
+                print(f"left out: {printable(str(other))} ({why})", file=sys.stderr)
         except UserError as error:
             whole = False
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
     return files, whole
 
 
@@ -133,7 +138,7 @@ def _print(file: Path, caption: str, reason: dict[str, Any], as_json: bool) -> N
     if as_json:
         print(json.dumps({"image": name, "caption": caption, **reason}, ensure_ascii=False), flush=True)
         return
-    print(f"{name}: {caption}", flush=True)
+    print(f"{printable(name)}: {caption}", flush=True)
     if reason:
         print(f"  CLIP similarity of this caption: {reason['clip_similarity']:.3f}")
         for near in reason["nearest"]:

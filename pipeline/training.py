@@ -60,7 +60,7 @@ class Recipe(StrictParams):
     label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
     evaluate_every: Count = 200
     snapshot_every: Count = 200
-    captions: Annotated[int, Field(ge=2)] | None = None
+    captions: Annotated[int, Field(ge=2, le=10**9)] | None = None
     precision: Precision = "auto"
 
 

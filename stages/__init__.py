@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from pipeline.core.errors import one_line_errors
-from pipeline.core.startup import leave, rest_collector
+from pipeline.core.startup import leave, quiet_interrupts, rest_collector
 
 _wake_collector = rest_collector()
+if sys.argv[0] == "-m":  # what Python says while it looks for `stages.<name>`
+    quiet_interrupts()
 
 
 def run(stage: Callable[..., Any]) -> None:

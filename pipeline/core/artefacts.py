@@ -20,7 +20,8 @@ MANIFEST = "manifest.json"
 
 def seal(folder: Path) -> None:
     """Write the manifest of a finished folder."""
-    write_json(folder / MANIFEST, {"files": {name: [size, digest_file(folder / name)] for name, size, *_ in _state(folder)}}, indent=None)
+    files = {name: [size, digest_file(folder / name)] for name, size, *_ in _state(folder) if name != MANIFEST}
+    write_json(folder / MANIFEST, {"files": files}, indent=None)
 
 
 def publish(finished: Path, target: Path) -> None:
@@ -65,14 +66,14 @@ _State = tuple[tuple[str, int, int, int], ...]
 
 
 def _state(folder: Path) -> _State:
-    """Name, size, time of change and inode of every file but the manifest: what a check is remembered by within a process."""
+    """Name, size, time of change and inode of every file: what a check is remembered by within a process."""
     found = []
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
             about = path.stat()
             found.append((path.relative_to(folder).as_posix(), about.st_size, about.st_mtime_ns, about.st_ino))
-    return tuple(sorted(entry for entry in found if entry[0] != MANIFEST))
+    return tuple(sorted(found))
 
 
 @lru_cache(maxsize=256)
@@ -82,7 +83,7 @@ def _check(root: Path, state: _State) -> None:
     except (KeyError, TypeError, ValueError, UserError):
         raise UserError(f"{root / MANIFEST} is damaged: {repair(root)}") from None
     for name, size, *_ in state:
-        if listed.pop(name, None) != [size, digest_file(root / name)]:
+        if name != MANIFEST and listed.pop(name, None) != [size, digest_file(root / name)]:
             raise UserError(f"{root / name} is not as it was made: {repair(root)}")
     if listed:
         raise UserError(f"{root / min(listed)} is missing: {repair(root)}")

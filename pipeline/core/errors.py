@@ -18,12 +18,17 @@ def one_line_errors() -> Iterator[None]:
     """End the process with one line and exit code 1 on an expected error; UNPAIRED_DEBUG=1 shows the traceback."""
     try:
         yield
-    except (UserError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         message = _message(error)
         if message is None or os.environ.get("UNPAIRED_DEBUG"):
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal would act upon, rather than show, in Python's escapes: file names may hold any."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def _message(error: Exception) -> str | None:
@@ -32,4 +37,6 @@ def _message(error: Exception) -> str | None:
     if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
         where = getattr(error, "filename", None)
         return f"the disk is full{f' ({where})' if where else ''}: free space and run the same command again; finished shards are kept"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return f"the memory is full: lower `batch` in params.yaml ({' '.join(str(error).split())[:120] or 'no more is free'})"
     return " ".join(str(error).split()) if isinstance(error, UserError | OSError) else None

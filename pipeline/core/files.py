@@ -109,6 +109,13 @@ def locked(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def regular(path: Path) -> Path:
+    """The path, unless a pipe, a device or a socket lies there, which would be waited for without end: a `UserError`."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is no regular file: put one there")
+    return path
+
+
 def inside(folder: Path, name: str) -> Path:
     """The path of `name` below `folder`; a name that leaves the folder raises `UserError`."""
     path = (folder / name).resolve()

@@ -16,17 +16,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import UNWANTED, file_inside, inside, write_json
-from pipeline.core.params import StrictParams, suggest
+from pipeline.core.params import Count, Seed, StrictParams
 from pipeline.core.resume import finished_folder
 from pipeline.corpus.readers import (
-    READERS,
+    MAX_BYTES,
     REFERENCE_SPLITS,
     TRAIN_SPLITS,
     Caption,
@@ -41,44 +42,33 @@ IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split"
 
 @dataclass(frozen=True)
 class ExtractParams(StrictParams):
-    """What to read and how. A value that is not allowed raises `UserError` at once."""
+    """What to read and how."""
 
-    format: str
-    """How the source is laid out: one of READERS ("karpathy", "coco", "lines", "json", "maccap")."""
+    format: Literal["karpathy", "coco", "lines", "json", "maccap"]
+    """How the source is laid out."""
     source: str
     """File below the raw folder, or "archive.zip!member" (.jar too), each also as "package:name/..."; .gz is unpacked."""
     images: str = "."
     """Folder of the images below the raw folder; the names in the records are joined below it."""
-    train_splits: tuple[str, ...] = TRAIN_SPLITS
+    train_splits: tuple[Literal["train", "restval"], ...] = ("train", "restval")
     """Splits whose sentences form the corpus, for formats that hold splits: any of "train" and "restval"; () for none."""
-    split: str = "train"
+    split: Literal["train", "val", "test"] = "train"
     """What all records are, for formats that hold no split (coco, lines, json): "train", "val" or "test"."""
-    limit: int | None = None
+    limit: Count | None = None
     """Keep at most this many corpus captions (1 or more), drawn with the seed; a smaller draw is part of a larger one."""
-    heldout: float = 0.02
+    heldout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.02
     """Share of the corpus (0 up to, not including, 1) kept out of training to choose checkpoints by text loss: whole images, or
     all copies of a sentence where images are unknown. Above 0, at least one image or sentence, but never the whole corpus."""
-    max_characters: int = 400
+    max_characters: Count = 400
     """A caption with more characters after cleaning is bad; 1 or more."""
-    bad_captions: str = "error"
+    bad_captions: Literal["error", "skip"] = "error"
     """"error": the first bad caption stops extraction; "skip": bad captions are left out and listed in the report."""
+    max_bytes: Annotated[int, Field(ge=1, lt=2**63)] = MAX_BYTES
+    """The source may unpack to so many bytes, and to a hundred times its size; 1 or more."""
     paired: bool = False
     """Whether the corpus's own pictures are listed too, for methods that are trained on pairs; no other method ever sees them."""
-    seed: int = 0
-    """Decides `limit` and `heldout`; any whole number."""
-
-    def __post_init__(self) -> None:
-        _one_of("format", self.format, READERS)
-        _one_of("split", self.split, ("train", *REFERENCE_SPLITS))
-        _one_of("bad_captions", self.bad_captions, ("error", "skip"))
-        for split in self.train_splits:
-            _one_of("train_splits", split, TRAIN_SPLITS)
-        _whole("seed", self.seed)
-        _whole("max_characters", self.max_characters, least=1)
-        if self.limit is not None:
-            _whole("limit", self.limit, least=1)
-        if isinstance(self.heldout, bool) or not isinstance(self.heldout, int | float) or not 0 <= self.heldout < 1:
-            raise UserError(f"extract: heldout is {self.heldout!r}, expected a number from 0 up to, not including, 1: correct it")
+    seed: Seed = 0
+    """Decides `limit` and `heldout`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +83,7 @@ class Cleaned:
 
 def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
     """Write the folder `out`, complete or not at all, from the data set below `raw`, and return the report."""
-    records = read_records(raw, params.source, params.format, params.split)
+    records = read_records(raw, params.source, params.format, params.split, params.max_bytes)
     of_train = [caption for caption in records.captions if caption.split in TRAIN_SPLITS]
     asked_for = params.train_splits if params.format in ("karpathy", "maccap") else ("train",)
     corpus = clean([caption for caption in of_train if caption.split in asked_for], records.noun, params)
@@ -189,6 +179,8 @@ def _fault(text: str, max_characters: int) -> str | None:
         return f"the caption has {len(text)} characters, more than max_characters = {max_characters}"
     if found := UNWANTED.search(text):
         return f"the caption holds the character U+{ord(found[0]):04X}, which is no text"
+    if not any(character.isalnum() for character in text):
+        return "the caption has no word"
     return None
 
 
@@ -270,15 +262,3 @@ def _write_table(path: Path, rows: Sequence[Caption] | Sequence[Image], schema: 
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
-
-
-def _one_of(name: str, value: object, allowed: Iterable[str]) -> None:
-    choices = list(allowed)
-    if value not in choices:
-        raise UserError(f"extract: unknown {name} {value!r}{suggest(str(value), choices)}")
-
-
-def _whole(name: str, value: object, least: int | None = None) -> None:
-    if type(value) is not int or (least is not None and value < least):
-        expected = "a whole number" if least is None else f"a whole number from {least} up"
-        raise UserError(f"extract: {name} is {value!r}, expected {expected}: correct it")

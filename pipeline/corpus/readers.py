@@ -9,20 +9,25 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import UNWANTED, file_inside
+from pipeline.core.files import UNWANTED, file_inside, regular
 from pipeline.core.params import suggest
 
 TRAIN_SPLITS = ("train", "restval")
 REFERENCE_SPLITS = ("val", "test")
+MAX_BYTES = 2**32
+_RATIO, _SMALL = 100, 2**26  # English text packs to a tenth; below 64 MB nobody is harmed
+_CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 SPLITS = (*TRAIN_SPLITS, *REFERENCE_SPLITS, "unlabelled")
 
 
@@ -53,18 +58,18 @@ class Records:
     blank: int = 0
 
 
-def read_source(raw: Path, source: str) -> str:
+def read_source(raw: Path, source: str, limit: int = MAX_BYTES) -> str:
     """The text of `source` below `raw`, in an archive (`a.zip!member`, `a.jar!member`) or in a package (`package:name/file`).
 
-    A name that ends in .gz is unpacked. Raises `UserError` for what is missing, broken, or not UTF-8 (with line and byte offset).
+    A name that ends in .gz is unpacked. limit: bytes that the text may have. Raises `UserError` for what is missing, broken, too large,
+    or not UTF-8 (with line and byte offset).
     """
     archive = re.fullmatch(r"(.+?\.(?:zip|jar))!(.+)", source, flags=re.IGNORECASE)
     name, member = archive.groups() if archive else (source, None)
-    path = _in_package(name.removeprefix("package:")) if name.startswith("package:") else file_inside(raw, name)
+    path = _in_package(name.removeprefix("package:")) if name.startswith("package:") else _below(raw, name)
     try:
-        content = path.read_bytes() if member is None else _in_archive(path, member)
-        if source.lower().endswith(".gz"):
-            content = gzip.decompress(content)
+        with regular(path).open("rb") as file, _member(file, path, member) as stream:
+            content = _bounded(gzip.GzipFile(fileobj=stream) if source.lower().endswith(".gz") else stream, path, limit)
         # Windows tools put a byte order mark in front, which is no part of the first caption.
         return content.decode("utf-8-sig")
     except FileNotFoundError:
@@ -73,7 +78,7 @@ def read_source(raw: Path, source: str) -> str:
         line = error.object[: error.start].count(b"\n") + 1
         found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
         raise UserError(f"{source}, line {line}: {found} is not UTF-8: convert the file to UTF-8") from None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read ({error}): replace the file by a whole and readable one") from None
 
 
@@ -85,12 +90,37 @@ def _in_package(name: str) -> Path:
     return file_inside(Path(spec.submodule_search_locations[0]), rest)
 
 
-def _in_archive(path: Path, member: str) -> bytes:
-    with zipfile.ZipFile(path) as archive:
+def _below(raw: Path, name: str) -> Path:
+    """The file of this name; a link may lead to DVC's cache, wherever that is, and else must stay below `raw`."""
+    path = file_inside(raw, name)
+    target = path.resolve()
+    if not target.is_relative_to(raw.resolve()) and not _CACHED.search(target.as_posix()):
+        raise UserError(f"source {name!r} is a link that leaves {raw}: put the file itself there")
+    return path
+
+
+@contextmanager
+def _member(file: IO[bytes], path: Path, member: str | None) -> Iterator[IO[bytes]]:
+    """The file itself, or a file in it where it is an archive."""
+    if member is None:
+        yield file
+        return
+    with zipfile.ZipFile(file) as archive:
         if member not in archive.namelist():
             alike = [name for name in archive.namelist() if Path(name).suffix == Path(member).suffix]
             raise UserError(f"{path} holds no file {member!r}{suggest(member, alike)}")
-        return archive.read(member)
+        with archive.open(member) as stream:
+            yield stream
+
+
+def _bounded(stream: IO[bytes] | gzip.GzipFile, path: Path, limit: int) -> bytes:
+    """All bytes of a stream that comes out of `path`; `UserError` where they are more than a text plausibly unpacks to."""
+    most = min(limit, max(_SMALL, _RATIO * path.stat().st_size))
+    content = stream.read(most + 1)
+    if len(content) > most:
+        why = f"more than max_bytes = {limit}" if most == limit else f"more than {_RATIO} times its size, which no text does"
+        raise UserError(f"{path} unpacks to over {most} bytes, {why}: raise max_bytes, or replace the file")
+    return content
 
 
 def read_karpathy(text: str, source: str, split: str) -> Records:
@@ -141,7 +171,23 @@ def read_lines(text: str, source: str, split: str) -> Records:
     # Not str.splitlines: U+2028, VT, FF and \x85 are whitespace inside a sentence here, not the end of one.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n") if text else []
     captions = [Caption(str(i), None, line, split) for i, line in enumerate(lines, 1) if line and not line.isspace()]
+    _require_sentences([caption.text for caption in captions[:_LOOKED_AT]], source)
     return Records(captions, [], noun="line", blank=len(lines) - len(captions))
+
+
+_OTHER_FORMATS = {
+    r"\s*[\[{}\]]|\s*\"[^\"]*\"\s*[:,]": "JSON: choose format json, karpathy, coco or maccap",
+    r"\S+\.(jpe?g|png|gif|bmp|webp)(#\S*)?[\s,]": "image names before captions: keep the captions alone, a sentence a line",
+    r"[^\t]*\t": "a table with tabs: keep the column of captions alone",
+}
+_LOOKED_AT = 100
+
+
+def _require_sentences(lines: Sequence[str], source: str) -> None:
+    """`UserError` if most of the first lines are plainly of another format."""
+    for pattern, name in _OTHER_FORMATS.items():
+        if sum(bool(re.match(pattern, line, re.IGNORECASE)) for line in lines) > len(lines) / 2:
+            raise UserError(f"{source} is read as lines, but looks like {name}")
 
 
 def read_json_list(text: str, source: str, split: str) -> Records:
@@ -177,9 +223,9 @@ READERS: dict[str, Reader] = {
 }
 
 
-def read_records(raw: Path, source: str, format: str, split: str) -> Records:
+def read_records(raw: Path, source: str, format: str, split: str, limit: int = MAX_BYTES) -> Records:
     """Read one source in one of READERS' formats; caption ids are unique among the records returned, image ids too."""
-    records = READERS[format](read_source(raw, source), source, split)
+    records = READERS[format](read_source(raw, source, limit), source, split)
     _unique([caption.caption_id for caption in records.captions], "caption", source)
     return records
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from pipeline.core.artefacts import repair
 from pipeline.core.errors import UserError
-from pipeline.core.files import file_inside, file_stamp
+from pipeline.core.files import file_inside, file_stamp, regular
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _LONGEST_SIDE_RATIO = 16
@@ -101,7 +101,7 @@ def open_image(path: Source) -> Image.Image:
     Raises `UserError` naming the file when it is missing, truncated, too large or not a picture.
     """
     try:
-        with Image.open(_bytes(path) if isinstance(path, Member) else path) as file:
+        with Image.open(_bytes(path) if isinstance(path, Member) else regular(path)) as file:
             if Image.MAX_IMAGE_PIXELS and file.width * file.height > Image.MAX_IMAGE_PIXELS:
                 raise ValueError(f"{file.width} x {file.height} pixels, more than {Image.MAX_IMAGE_PIXELS}")
             file.load()
@@ -142,11 +142,13 @@ def _cut_strip(image: Image.Image) -> Image.Image:
     return ImageOps.fit(image, (min(width, longest), min(height, longest)), method=Image.Resampling.NEAREST)
 
 
-def list_images(path: Path) -> list[Path]:
-    """The picture itself, or a folder's pictures by name, sub-folders included; a folder without any is a `UserError`."""
+def list_images(path: Path) -> tuple[list[Path], list[Path]]:
+    """The picture itself, or a folder's pictures by name, sub-folders included; and what was left out of these: links that lead nowhere,
+    and files of other kinds. A folder without any picture is a `UserError`."""
     if not path.is_dir():
-        return [path]
-    found = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
-    if not found:
+        return [path], []
+    found = sorted(p for p in path.rglob("*") if not p.is_dir())
+    pictures = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
+    if not pictures:
         raise UserError(f"{path}: no pictures in this folder (looked for {', '.join(sorted(SUFFIXES))})")
-    return found
+    return pictures, [p for p in found if p not in set(pictures)]

@@ -55,6 +55,8 @@ def embed_tags(clip_name: str, clip: Clip, detector: str, pictures: ImageSet, pr
     origin = read_origin(store)
     if about["source_digest"] != origin.source_digest:
         raise UserError(f"{tags} was made from other pictures than {store}: run `dvc repro`")
+    if clip.digest != origin.clip_digest:
+        raise UserError(f"{store} was made with other weights than {clip_name} has now: run `dvc repro` to embed again")
     ids = read_table(pictures.table, ["image_id"])["image_id"]
     ranked = _ranked(tags / "tags.parquet", ids, about["labels"])
     with finished_folder(pictures.tagged(clip_name, detector)) as folder:

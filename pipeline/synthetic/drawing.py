@@ -59,7 +59,7 @@ class SynthesisParams(StrictParams):
     clips: tuple[str, ...]
     detectors: tuple[str, ...]
     generator: str
-    captions: Annotated[int, Field(ge=2)] | None = None
+    captions: Annotated[int, Field(ge=2, le=10**9)] | None = None
     seed: Seed = 0
     steps: Count = 20
     guidance: Annotated[float, Field(ge=1, le=1e3, allow_inf_nan=False)] = 7.5
