@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.names import checked
-from pipeline.core.params import Seed, StrictParams, check, load, section, suggest
+from pipeline.core.params import Seed, StrictParams, check, load, pick, section, suggest
 from pipeline.methods import find_method
 from pipeline.methods.base import Method, Need
 
@@ -116,10 +116,10 @@ def _require(name: str, slot: str, needs: frozenset[Need], value: str) -> None:
 def settings_of(system: System, method: Method, params: dict[str, Any]) -> dict[str, Setting]:
     """The settings of the system's suite that apply: to a method that looks no sentences up, those that differ by their support only
     are one, the first."""
+    if pick(params, f"settings.{system.suite}") is None:
+        raise UserError(f"params.yaml: settings.{system.suite} is null: name what its systems are tested on, or {{}} for nothing")
     found = {name: section(Setting, params, f"settings.{system.suite}.{name}")
              for name in map(checked, section(dict[str, Any], params, f"settings.{system.suite}"))}
-    if not found:
-        raise UserError(f"params.yaml: settings.{system.suite} is empty: name what its systems are tested on")
     if "text" in method.looks_at:
         return found
     first: dict[Any, str] = {}

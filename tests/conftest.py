@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,12 @@ from tests.project import Project
 
 torch.set_num_threads(1)  # models this small lose by threads, and sums keep their order
 
-@pytest.fixture(autouse=True)
-def _believe_what_has_no_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _believe_what_has_no_manifest() -> Iterator[None]:
     """Tests make artefacts by hand; those that have a manifest are checked here too."""
-    monkeypatch.setattr(artefacts, "_unsealed", lambda path: path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(artefacts, "_unsealed", lambda path: path)
+        yield
 
 
 CAPTIONS = [

@@ -24,7 +24,7 @@ from pipeline.sweep_table import Row, read_cider, read_comparisons, read_rows
 from pipeline.sweeps import fingerprint, run_sweep, variant_for
 from pipeline.systems import Setting, find_system
 from pipeline.training import train_system
-from tests.artefacts import CLIP, DETECTOR
+from tests.artefacts import CLIP, DETECTOR, edit_json
 from tests.tiny_systems import CPU, PARAMS, TEXT_ONLY, make_project, params, write_params
 
 SETTING = "pictures.in-domain"
@@ -152,7 +152,7 @@ def test_a_key_that_no_system_has_is_named(inside, user_error, key):
 
 
 def test_a_value_that_the_method_refuses_is_named_before_anything_is_trained(inside, user_error, trained):
-    assert "k must be 0 or more" in user_error(sweep, systems=["knight"], vary={"train.k": [2, -1]})
+    assert "train.k is -1" in user_error(sweep, systems=["knight"], vary={"train.k": [2, -1]})
     assert "decap.train.k is not a parameter" in user_error(sweep, systems=["knight", "decap"], vary={"train.k": [2]})
     assert trained == []
 
@@ -380,8 +380,7 @@ def test_a_settings_own_captioning_values_count_in_a_sweep(inside):
 
 
 def test_tags_of_another_detector_than_the_one_in_training_are_refused(inside, user_error):
-    file = ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json"
-    write_json(file, {**read_json(file), "detector_digest": "0" * 64})
+    edit_json(ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json", detector_digest="0" * 64)
     assert "was made with another detector than syntic was trained with" in user_error(sweep, systems=["syntic"])
 
 

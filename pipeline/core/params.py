@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -90,4 +91,7 @@ def _one_line(error: Exception, cls: type, value: Any, where: str) -> str:
         return f"{PARAMS_FILE}: {key} is not a parameter{suggest(str(first['loc'][-1]), fields)}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{PARAMS_FILE}: {key} is missing"
-    return f"{PARAMS_FILE}: {key} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    if first["type"] == "literal_error":
+        allowed = re.findall("'([^']*)'", first["ctx"]["expected"])
+        return f"{PARAMS_FILE}: {key} is {first['input']!r:.80}{suggest(str(first['input']), allowed)}"
+    return f"{PARAMS_FILE}: {key} is {first['input']!r:.80}: {first['msg'][0].lower()}{first['msg'][1:]}"

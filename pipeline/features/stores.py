@@ -88,6 +88,7 @@ def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
 
 def write_store(path: Path, raw: NDArray[np.float32], origin: Origin) -> None:
     """Write a store of raw float32 features in one go, for what is small or computed at once."""
+    zarr.open_group(path, mode="w", zarr_format=3)  # nothing of what lay there is kept
     _create(path, raw.shape)
     root = zarr.open_group(path, mode="r+", zarr_format=3)
     _fill(root, 0, raw)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as Picture
 
 from pipeline.core.errors import UserError
+from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams, draw, extract, hold_out
 from pipeline.corpus.readers import Caption
 from pipeline.features.images import locate, open_image, write_pictures
@@ -253,7 +254,7 @@ def test_extracting_twice_writes_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         extract(tmp_path, tmp_path / name, KARPATHY)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["corpus.parquet", "images.parquet", "references.parquet", "report.json"]
+    assert names == ["corpus.parquet", "images.parquet", "manifest.json", "references.parquet", "report.json"]
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
 
 
@@ -328,10 +329,10 @@ def test_a_failed_extraction_leaves_the_former_output_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("changes", "line"), [
-    ({"format": "karpaty"}, "unknown format 'karpaty'; did you mean 'karpathy'"),
-    ({"split": "tset"}, "unknown split 'tset'; did you mean 'test'"),
+    ({"format": "karpaty"}, "format is 'karpaty'; did you mean 'karpathy'"),
+    ({"split": "tset"}, "split is 'tset'; did you mean 'test'"),
     ({"bad_captions": "skipp"}, "did you mean 'skip'"),
-    ({"train_splits": ("train", "val")}, "unknown train_splits 'val'"),
+    ({"train_splits": ["train", "val"]}, "train_splits.1 is 'val'; did you mean"),
     ({"limit": 0}, "limit is 0"),
     ({"max_characters": 1.5}, "max_characters is 1.5"),
     ({"heldout": 1}, "heldout is 1"),
@@ -340,4 +341,4 @@ def test_a_failed_extraction_leaves_the_former_output_alone(tmp_path: Path) -> N
 ])
 def test_a_parameter_that_is_not_allowed_is_refused_at_once(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line):
-        ExtractParams(**{"format": "lines", "source": "a.txt", **changes})
+        check(ExtractParams, {"format": "lines", "source": "a.txt", **changes}, "extract.mine")

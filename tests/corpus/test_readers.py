@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import file_inside
+from pipeline.corpus import readers
 from pipeline.corpus.readers import READERS, Caption, Image, Records, read_records, read_source
 
 
@@ -173,9 +175,60 @@ def test_a_file_name_that_leaves_the_folder_or_names_no_file_is_refused(tmp_path
 
 def test_files_linked_from_a_cache_elsewhere_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
-    (tmp_path / "cache.txt").write_text("A cat.")
-    (tmp_path / "raw" / "a.txt").symlink_to(tmp_path / "cache.txt")
+    cached = tmp_path / "cache/files/md5/0f" / ("1" * 30)
+    cached.parent.mkdir(parents=True)
+    cached.write_text("A cat.")
+    (tmp_path / "raw" / "a.txt").symlink_to(cached)
     assert read_source(tmp_path / "raw", "a.txt") == "A cat."
+
+
+def test_a_link_to_any_other_file_outside_is_refused(tmp_path: Path, user_error) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "secret.txt").write_text("mine")
+    (tmp_path / "raw" / "a.txt").symlink_to(tmp_path / "secret.txt")
+    (tmp_path / "raw" / "b.txt").symlink_to("a.txt")
+    for name in ("a.txt", "b.txt"):
+        assert "is a link that leaves" in user_error(read_source, tmp_path / "raw", name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path, user_error) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    assert "is no regular file" in user_error(read_source, tmp_path, "a.txt")
+
+
+@pytest.mark.parametrize("name", ["bomb.gz", "bomb.zip!a.txt", "bomb.zip!a.txt.gz"])
+def test_an_archive_that_unpacks_to_more_than_any_text_is_refused_before_it_fills_the_memory(tmp_path: Path, user_error, monkeypatch,
+                                                                                             name: str) -> None:
+    monkeypatch.setattr(readers, "_SMALL", 2**20)
+    zeros = bytes(2**23)
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(zeros))
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", zeros)
+        archive.writestr("a.txt.gz", gzip.compress(zeros))
+    assert "which no text does" in user_error(read_source, tmp_path, name)
+
+
+def test_a_text_over_the_limit_is_refused(tmp_path: Path, user_error) -> None:
+    (tmp_path / "a.txt").write_text("A cat.")
+    assert read_source(tmp_path, "a.txt", 6) == "A cat."
+    assert "more than max_bytes = 5" in user_error(read_source, tmp_path, "a.txt", 5)
+
+
+@pytest.mark.parametrize("text", [
+    '[\n "A cat.",\n "A dog."\n]', '{"images": []}', "1.jpg#0\tA cat.\n1.jpg#1\tA dog.", "image,caption\n1.jpg,A cat.\n2.jpg,A dog.",
+    "id\tcaption\n1\tA cat.\n2\tA dog.", '{"a": "A cat."}\n{"a": "A dog."}',
+])
+def test_another_format_read_as_lines_is_said(tmp_path: Path, user_error, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    assert "is read as lines, but looks like" in user_error(read_records, tmp_path, "a.txt", "lines", "train")
+
+
+@pytest.mark.parametrize("text", [
+    "A cat.\n[laughs] A dog.\nA boat.", 'A sign says "stop".\n"Stop", it says.\nA cat.', "A picture named 1.jpg, of a cat.",
+])
+def test_sentences_with_brackets_quotes_and_file_names_are_lines_all_the_same(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    assert len(read_records(tmp_path, "a.txt", "lines", "train").captions) == len(text.splitlines())
 
 
 def test_bytes_that_are_not_utf_8_are_located(tmp_path: Path) -> None:

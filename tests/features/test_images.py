@@ -141,13 +141,15 @@ def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(tmp_path, mo
     assert "bomb.png: not a readable picture" in user_error(open_image, tmp_path / "bomb.png")
 
 
-def test_a_folders_pictures_are_listed_by_name_with_sub_folders_and_without_other_files(tmp_path, user_error):
+def test_a_folders_pictures_are_listed_by_name_with_sub_folders_and_other_files_apart(tmp_path, user_error):
     (tmp_path / "b" / "folder.png").mkdir(parents=True)
     assert "no pictures in this folder" in user_error(list_images, tmp_path)
     for name in ("c.JPG", "b/a.png", "a.webp", "notes.txt"):
         (tmp_path / name).touch()
-    assert list_images(tmp_path) == [tmp_path / "a.webp", tmp_path / "b" / "a.png", tmp_path / "c.JPG"]
-    assert list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+    (tmp_path / "b" / "gone.png").symlink_to("nowhere")
+    assert list_images(tmp_path) == ([tmp_path / "a.webp", tmp_path / "b" / "a.png", tmp_path / "c.JPG"],
+                                     [tmp_path / "b" / "gone.png", tmp_path / "notes.txt"])
+    assert list_images(tmp_path / "notes.txt") == ([tmp_path / "notes.txt"], [])
 
 
 def drawn(count: int = 3, seed: int = 0) -> dict[str, Image.Image]:

@@ -249,7 +249,7 @@ def test_knight_asking_for_more_neighbours_than_the_index_holds_says_what_to_rai
 
 
 def test_a_negative_number_of_neighbours_is_refused(user_error):
-    assert "k must be 0 or more" in user_error(make, "knight", {"k": -1})
+    assert "knight.train.k is -1" in user_error(make, "knight", {"k": -1})
 
 
 def test_a_parameter_of_another_method_is_refused(user_error):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.files import write_json
+from pipeline.core.files import digest_of, read_json, write_json
 from pipeline.report.data import METRICS, gather
 from pipeline.report.page import render, write_report
 from pipeline.report.pictures import chosen, extremes
@@ -79,14 +79,15 @@ def write_system(name: str, settings: dict[str, str]) -> None:
                    [{"image_id": i, "caption": f"{name} sees a red ball left of a boat in {i}."} for i in ids])
         protocol["settings"][setting] = {"dataset": dataset, "images": IMAGES, "references": 2 * IMAGES, "empty_captions": 0}
     write_json(paths.metrics(name), metrics)
-    write_json(paths.scores(name) / "protocol.json", protocol)
+    write_json(paths.scores(name) / "protocol.json", {**protocol, "metrics_digest": digest_of(metrics)})
 
 
 def write_model(name: str, steps: tuple[int, ...] = (200, 400, 600, 800)) -> None:
     """The card of a model, and its curve; without steps it was not trained."""
-    write_json(paths.curve(name), [{"phase": "cross-entropy", "step": step, "train_loss": 3 + 300 / step, "heldout_loss": 3.2 + 200 / step}
-                                   for step in steps])
-    write_json(paths.model(name) / "system.json", {"recipe_params": {"steps": 800}, "parameters": 1_234_567, "best_step": 800})
+    curve = [{"phase": "cross-entropy", "step": step, "train_loss": 3 + 300 / step, "heldout_loss": 3.2 + 200 / step} for step in steps]
+    write_json(paths.curve(name), curve)
+    write_json(paths.model(name) / "system.json", {"recipe_params": {"steps": 800}, "parameters": 1_234_567, "best_step": 800,
+                                                   "curve_digest": digest_of(curve)})
 
 
 @pytest.fixture
@@ -105,8 +106,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def change_metrics(system: str, **changes: float) -> None:
-    metrics = json.loads(paths.metrics(system).read_text())
-    write_json(paths.metrics(system), metrics | {f"in-domain.{key}": value for key, value in changes.items()})
+    metrics = json.loads(paths.metrics(system).read_text()) | {f"in-domain.{key}": value for key, value in changes.items()}
+    write_json(paths.metrics(system), metrics)
+    protocol = paths.scores(system) / "protocol.json"
+    write_json(protocol, {**read_json(protocol), "metrics_digest": digest_of(metrics)})
 
 
 def row(values: dict[str, Any], seed: int, cider: float, low: float, high: float, system: str = "knight", setting: str = "in-domain",

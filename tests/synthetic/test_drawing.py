@@ -250,7 +250,8 @@ def test_every_caption_has_its_picture_and_a_row_with_its_text_and_split(corpus)
 
 def test_pictures_lie_in_webdataset_shards_beside_their_captions(corpus):
     draw(StubGenerator())
-    assert sorted(file.name for file in OUT.iterdir()) == ["images.parquet", *(f"pictures-{n:06d}.tar" for n in range(5)), "report.json"]
+    assert sorted(file.name for file in OUT.iterdir()) == [
+        "images.parquet", "manifest.json", *(f"pictures-{n:06d}.tar" for n in range(5)), "report.json"]
     for number in range(5):
         rows = range(5 * number, min(5 * number + 5, 23))
         with tarfile.open(OUT / f"pictures-{number:06d}.tar") as file:
@@ -342,10 +343,10 @@ def test_a_kill_between_two_shards_loses_neither(corpus, monkeypatch):
     OUT.rename("aside")
     real = drawing.Work.record
 
-    def record(work: drawing.Work, shard: str, value: object = None) -> None:
+    def record(work: drawing.Work, shard: str, *what: object) -> None:
         if shard == "10":
             raise Killed
-        real(work, shard, value)
+        real(work, shard, *what)
 
     with monkeypatch.context() as patch:
         patch.setattr(drawing.Work, "record", record)
