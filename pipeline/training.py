@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.core import paths
-from pipeline.core.artefacts import whole
+from pipeline.core.artefacts import whole, whole_if_sealed
 from pipeline.core.code import code_digest
 from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
@@ -252,7 +252,7 @@ def _start(plan: Plan) -> Path:
     folder = paths.DATA / plan.system.starts_from
     if not folder.is_dir():
         raise UserError(f"{folder}, which system {plan.name} starts from, is missing: run `dvc repro`, or correct its starts_from")
-    return folder
+    return whole_if_sealed(folder)
 
 
 def _adopt(plan: Plan) -> None:

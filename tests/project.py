@@ -112,7 +112,7 @@ class Project:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             pid = os.fork()
             if pid == 0:
-                _become(module, arguments, self.folder, out.fileno(), err.fileno(), before)
+                become(module, arguments, self.folder, out.fileno(), err.fileno(), before)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             texts = []
             for file in (out, err):
@@ -125,7 +125,7 @@ class Project:
         return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
 
 
-def _become(module: str, arguments: tuple[str, ...], folder: Path, out: int, err: int, before: Callable[[], None]) -> None:
+def become(module: str, arguments: tuple[str, ...], folder: Path, out: int, err: int, before: Callable[[], None]) -> None:
     """Turn a forked child into the command, and end it without running what belongs to the test process."""
     code = 1
     try:

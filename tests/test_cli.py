@@ -34,8 +34,9 @@ def unpaired(project: Project, *arguments: str, check: bool = True):
 
 
 def test_help_answers_at_once_because_torch_is_not_imported(finished: Project) -> None:
-    code = "import atexit, sys; sys.argv = ['unpaired', '--help']; atexit.register(lambda: print('torch' in sys.modules))\n"
-    output = finished.run("python", "-c", code + "from pipeline.cli import main; main()").stdout
+    code = ("import atexit, sys; sys.argv = ['unpaired', '--help']; from pipeline.cli import main\n"
+            "atexit.register(lambda: print('torch' in sys.modules)); main()")
+    output = finished.run("python", "-c", code).stdout
     assert "caption" in output
     assert output.rstrip().endswith("False")
 

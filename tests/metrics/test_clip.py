@@ -91,4 +91,4 @@ def test_the_prompt_of_the_published_score_ends_with_a_blank():
 
 @pytest.mark.parametrize("samples", [0, -1])
 def test_an_interval_without_resamples_is_refused(user_error, samples):
-    assert "samples must be 1 or more" in user_error(check, EvaluationParams, {"judge": "judge", "samples": samples}, "evaluation")
+    assert "evaluation.samples is" in user_error(check, EvaluationParams, {"judge": "judge", "samples": samples}, "evaluation")
