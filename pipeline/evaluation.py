@@ -45,15 +45,13 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
     earlier run is not scored again.
     """
     wanted = section(EvaluationParams, params, "evaluation")
-    if wanted.judge == system.clip:
-        raise UserError(f"params.yaml: the judge {wanted.judge} is the CLIP that system {name} uses: name another in evaluation.judge")
     settings = settings_of(system, make_method(name, system), params)
+    judged = {_judge_digest(system, setting, wanted.judge) for setting in settings.values()}
     with kept_ledgers(paths.scores(name)) as kept:
         ledgers = {setting: kept.open(_fingerprint(name, setting, value, wanted, params)) for setting, value in settings.items()}
         missing = {setting: settings[setting] for setting, ledger in ledgers.items() if not ledger.done}
         _score_missing(name, missing, ledgers, wanted, params, device)
         metrics: dict[str, float] = {}
-        judged = {read_origin(paths.ImageSet(setting.test).features(wanted.judge)).clip_digest for setting in settings.values()}
         protocol: dict[str, Any] = {"tokenizer": captions.TOKENIZER, "judge": wanted.judge, "judge_digest": ", ".join(sorted(judged)),
                                     "judge_dtype": "float16 unit rows, float32 products", "judge_prompt": wanted.prompt,
                                     "java": java.version_text(), "settings": {}}
@@ -68,6 +66,21 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
         write_json(paths.metrics(name), metrics)
 
 
+def _judge_digest(system: System, setting: Setting, judge: str) -> str:
+    """Of the judge that looked at a setting's pictures."""
+    pictures = ImageSet(setting.test)
+    digest = read_origin(pictures.features(judge)).clip_digest
+    require_another(judge, digest, system.clip, read_origin(pictures.features(system.clip)).clip_digest)
+    return digest
+
+
+def require_another(judge: str, judge_digest: str, clip: str, clip_digest: str) -> None:
+    """`UserError` if the judge is the CLIP that captions were made with, whatever it is called."""
+    if judge_digest == clip_digest:
+        raise UserError(f"params.yaml: the judge {judge} has the weights of {clip}, the CLIP of the system that it would score: "
+                        "name another in evaluation.judge")
+
+
 def _score_missing(name: str, settings: dict[str, Setting], ledgers: dict[str, Ledger], wanted: EvaluationParams, params: dict[str, Any],
                    device: torch.device) -> None:
     """Score these settings into their ledgers; with none, nothing is loaded."""
@@ -76,7 +89,8 @@ def _score_missing(name: str, settings: dict[str, Setting], ledgers: dict[str, L
     hypotheses = {setting_name: read_captions(name, setting_name) for setting_name in settings}
     tokenized: dict[str, captions.Tokenized] = {}
     for setting_name, setting in settings.items():
-        tokenized[setting_name] = captions.tokenize_pair(hypotheses[setting_name], read_references(setting))
+        references, _ = read_references(setting)
+        tokenized[setting_name] = captions.tokenize_pair(hypotheses[setting_name], references)
         tokenized[setting_name].begin_meteor()  # it goes on while the judge is loaded and reads
     judge = load_clip(wanted.judge, params, device)
     splits: dict[tuple[str, str], Split] = {}  # settings that share a test split share its references' features
@@ -122,19 +136,21 @@ def score_setting(hypotheses: dict[str, str], tokenized: captions.Tokenized, spl
     return result, per_image, scores.empty
 
 
-def read_references(setting: Setting) -> dict[str, list[str]]:
-    """The references of a setting's test split, by image."""
+def read_references(setting: Setting) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
+    """The references of a setting's test split by image, and their rows in the table."""
     table = read_table(paths.references_table(setting.test), ["image_id", "text", "split"])
     references: dict[str, list[str]] = {}
-    for image_id, text, split in zip(table["image_id"], table["text"], table["split"], strict=True):
+    rows: dict[str, list[int]] = {}
+    for row, (image_id, text, split) in enumerate(zip(table["image_id"], table["text"], table["split"], strict=True)):
         if split == setting.split:
             references.setdefault(image_id, []).append(text)
-    return references
+            rows.setdefault(image_id, []).append(row)
+    return references, rows
 
 
 def load_split(params: EvaluationParams, judge: Clip, setting: Setting) -> Split:
     """What a setting's test split holds. Raises `UserError` when the artefacts do not belong together."""
-    references = read_references(setting)
+    references, rows_of = read_references(setting)
     pictures = ImageSet(setting.test)
     store = read(pictures.features(params.judge)).require(judge.digest, digest_file(pictures.table))
     images = read_table(pictures.table, ["image_id", "split"])
@@ -143,11 +159,6 @@ def load_split(params: EvaluationParams, judge: Clip, setting: Setting) -> Split
     if rows.keys() != references.keys():
         raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: run `dvc repro`")
     texts = read(paths.reference_features(params.judge, setting.test)).require(judge.digest, reference_source(setting.test, params.prompt))
-    table = read_table(paths.references_table(setting.test), ["image_id", "split"])
-    rows_of: dict[str, list[int]] = {}  # in the order of `references`
-    for row, (image_id, split) in enumerate(zip(table["image_id"], table["split"], strict=True)):
-        if split == setting.split:
-            rows_of.setdefault(image_id, []).append(row)
     features, mask = clip.pad_references([unit(texts.features[its]) for its in rows_of.values()])
     return Split(references, unit(store.features[[rows[image_id] for image_id in references]]), features, mask)
 

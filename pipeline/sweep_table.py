@@ -1,5 +1,6 @@
 """The tables of sweeps, `data/sweeps/*.csv`: one row per system, variation, seed and setting, its CIDEr per image beside them, and
-comparisons of systems. Written by sweeps, read by the report, and nowhere else laid out.
+comparisons of systems. Written by sweeps, read by the report, and nowhere else laid out. Every row ends with a digest of itself: one that
+was edited or damaged is not believed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import digest_of, replace
 
 _COMPARISONS = "-comparisons"
+_DIGEST = "digest"  # the last column
 _T = TypeVar("_T", "Row", "Comparison")
 Key = tuple[str, str, int, str]
 
@@ -87,15 +90,8 @@ def comparisons_file(table: Path) -> Path:
 
 
 def read_rows(table: Path) -> list[Row]:
-    """Rows of a table; a missing or empty file has none. Raises `UserError` for wrong columns or values."""
-    rows = list(_read(table, Row))
-    for line, row in enumerate(rows, 2):
-        try:
-            if not isinstance(row.values, dict):
-                raise ValueError
-        except ValueError:
-            raise UserError(f"{table}, line {line}: variant is {row.variant!r}, expected a JSON object: run its sweep again") from None
-    return rows
+    """Rows of a table; a missing or empty file has none. Raises `UserError` for a table of another layout and a row that was changed."""
+    return list(_read(table, Row))
 
 
 def read_comparisons(table: Path) -> list[Comparison]:
@@ -104,13 +100,19 @@ def read_comparisons(table: Path) -> list[Comparison]:
 
 
 def read_cider(table: Path) -> dict[Key, NDArray[np.float32]]:
-    """CIDEr per image of each row of a table."""
+    """CIDEr per image of each row of a table. Raises `UserError` where it is not as it was written."""
     file = table.with_suffix(".parquet")
     if not file.exists():
         return {}
-    columns = pq.read_table(file).to_pydict()
-    keys = zip(columns["system"], columns["variant"], columns["seed"], columns["setting"], strict=True)
-    return {key: np.array(values, np.float32) for key, values in zip(keys, columns["CIDEr"], strict=True)}
+    try:
+        rows = pq.read_table(file).to_pylist()
+        found = {(row["system"], row["variant"], row["seed"], row["setting"]): np.array(row["CIDEr"], np.float32) for row in rows}
+        whole = [row["digest"] for row in rows] == [_digest_of_cider(key, values) for key, values in found.items()]
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is damaged ({' '.join(str(error).split())[:100]}): run its sweep again") from None
+    if not whole:
+        raise UserError(f"{file} is not as it was made: run its sweep again")
+    return found
 
 
 def write_rows(table: Path, rows: Sequence[Row], cider: dict[Key, NDArray[np.float32]]) -> None:
@@ -120,8 +122,9 @@ def write_rows(table: Path, rows: Sequence[Row], cider: dict[Key, NDArray[np.flo
     system, variant, seed, setting = zip(*(row.key for row in rows), strict=True) if rows else ((),) * 4
     pq.write_table(pa.table({"system": pa.array(system, pa.string()), "variant": pa.array(variant, pa.string()),
                              "seed": pa.array(seed, pa.int64()), "setting": pa.array(setting, pa.string()),
-                             "CIDEr": pa.array([cider[row.key] for row in rows], pa.list_(pa.float32()))}), partial)
-    partial.replace(table.with_suffix(".parquet"))
+                             "CIDEr": pa.array([cider[row.key] for row in rows], pa.list_(pa.float32())),
+                             "digest": pa.array([_digest_of_cider(row.key, cider[row.key]) for row in rows], pa.string())}), partial)
+    replace(partial, table.with_suffix(".parquet"))
     _write(table, rows, Row)
 
 
@@ -133,44 +136,48 @@ def write_comparisons(table: Path, comparisons: Sequence[Comparison]) -> None:
 def _write(file: Path, rows: Sequence[Any], cls: type) -> None:
     partial = file.with_suffix(".partial")
     with partial.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, [column.name for column in fields(cls)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _text(value) for key, value in asdict(row).items()} for row in rows)
-    partial.replace(file)
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow([*(column.name for column in fields(cls)), _DIGEST])
+        for row in rows:
+            texts = [_text(value) for value in asdict(row).values()]
+            writer.writerow([*texts, _digest(texts)])
+    replace(partial, file)
 
 
-def _text(value: Any) -> Any:
+def _text(value: Any) -> str:
     if not isinstance(value, float):
-        return value
+        return str(value)
     return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return digest_of(list(texts))[:16]
+
+
+def _digest_of_cider(key: Key, values: NDArray[np.float32]) -> str:
+    return digest_of([*key, values.tobytes().hex()])[:16]
 
 
 def _read(file: Path, cls: type[_T]) -> Iterator[_T]:
     """Rows of a file as objects."""
     if not file.exists():
         return
-    columns = [column.name for column in fields(cls)]
-    kinds = {column.name: str(column.type) for column in fields(cls)}
+    kinds: dict[str, str] = {column.name: str(column.type) for column in fields(cls)}
+    wanted = [*kinds, _DIGEST]
     try:
         with file.open(encoding="utf-8", newline="") as lines:
             reader = csv.DictReader(lines, restval="")
-            if missing := [column for column in columns if column not in (reader.fieldnames or columns)]:
-                raise UserError(f"{file} has no column {missing[0]!r}: expected {','.join(columns)}; run its sweep again")
+            if missing := [column for column in wanted if column not in (reader.fieldnames or wanted)]:
+                raise UserError(f"{file} has no column {missing[0]!r}: expected {','.join(wanted)}; run its sweep again")
             for row in reader:
-                yield cls(**{key: _value(kinds[key], row[key], f"{file}, line {reader.line_num}: {key}") for key in columns})
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 ({error}): run its sweep again") from None
+                if row[_DIGEST] != _digest([row[key] for key in kinds]):
+                    raise UserError(f"{file}, line {reader.line_num}: the row is not as it was made: run its sweep again")
+                yield cls(**{key: _value(kinds[key], row[key]) for key in kinds})
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} is no table ({error}): run its sweep again") from None
 
 
-def _value(kind: str, text: str, where: str) -> Any:
+def _value(kind: str, text: str) -> Any:
     if kind == "str":
         return text
-    if text == "" and where.endswith(("ratio", "ratio_low", "ratio_high")):
-        return math.nan
-    try:
-        value = int(text) if kind == "int" else float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{where} is {text!r}, expected a number: run its sweep again")
-    return value
+    return int(text) if kind == "int" else float(text or "nan")

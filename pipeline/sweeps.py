@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -25,7 +24,7 @@ from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of
 from pipeline.core.params import Seed, StrictParams, check, load, section
-from pipeline.evaluation import Split, load_split, score_setting
+from pipeline.evaluation import Split, load_split, require_another, score_setting
 from pipeline.features.encoders import load_clip
 from pipeline.inputs import Captioning, Training
 from pipeline.metrics import bootstrap
@@ -138,6 +137,7 @@ class _Sweep:
         setting, inputs = self.settings[name], Captioning(variant.system, variant.plan.method)
         decoding = decoding_of(setting, self.params)
         ids, seen, clip_digest = inputs.seen(setting)
+        require_another(self.evaluation.judge, self.judge.digest, variant.system.clip, clip_digest)
         inputs.require_detector(variant.name, setting, captioner.detector_digest)
         support = inputs.support(setting.support, self.device, clip_digest)
         captions = [caption for _, batch in batches(seen, decoding.batch, label=" ".join(map(str, variant.key(name))))
@@ -191,7 +191,7 @@ def finished(table: Path, wanted: dict[Key, str]) -> tuple[dict[Key, Row], dict[
         try:
             cider = read_cider(file)
             known = {row.fingerprint: (row, cider[row.key]) for row in read_rows(file) if row.key in cider} | known
-        except (UserError, KeyError, pa.ArrowException):  # damaged or of an older layout: its rows are computed again
+        except UserError:  # damaged or of an older layout: its rows are computed again
             continue
     found = {key: known[fingerprint] for key, fingerprint in wanted.items() if fingerprint in known}
     return ({key: replace(row, system=key[0], variant=key[1], seed=key[2], setting=key[3]) for key, (row, _) in found.items()},

@@ -122,9 +122,12 @@ def train(task: Task, scratch: Path, label: str) -> list[dict[str, Any]]:
     scratch: folder for snapshots. Returns one entry per evaluation: phase, step, train and held-out loss.
     Raises `UserError` when there are fewer captions than a batch.
     """
-    if len(task.train_rows) < task.recipe.batch or len(task.heldout_rows) == 0:
-        raise UserError(f"{len(task.train_rows)} training and {len(task.heldout_rows)} held-out sentences are too few for batches of "
-                        f"{task.recipe.batch}: lower the recipe's batch, or give a larger corpus")
+    if len(task.heldout_rows) == 0:
+        raise UserError("no sentence that this system learns from is held out, by which weights are chosen: raise "
+                        f"extract.{task.corpus.name}.heldout in params.yaml, or give a larger corpus")
+    if len(task.train_rows) < task.recipe.batch:
+        raise UserError(f"{len(task.train_rows)} training sentences are too few for batches of {task.recipe.batch}: lower the recipe's "
+                        "batch, or give a larger corpus")
     phases = task.method.phases(task)
     log = []
     for number, phase in enumerate(phases):

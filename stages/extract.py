@@ -1,5 +1,7 @@
 """Turn one raw data set into tables: corpus sentences, references, images."""
 
+import sys
+
 from pipeline.core import paths
 from pipeline.core.params import load, section
 from pipeline.corpus.extract import ExtractParams, extract
@@ -11,6 +13,9 @@ def extract_dataset(dataset: str) -> None:
     params = section(ExtractParams, load(), f"extract.{dataset}")
     report = extract(paths.raw(dataset), paths.corpus(dataset), params)
     print(f"{dataset}: {report['corpus']}, {len(report['skipped'])} skipped")
+    if report["unspaced"]:
+        print(f"warning: {report['unspaced']} captions of {dataset} have words that no space divides: metrics take such a run for "
+              "one word; put spaces between the words first", file=sys.stderr)
 
 
 if __name__ == "__main__":

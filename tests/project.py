@@ -25,7 +25,7 @@ _YAML = YAML(typ="safe", pure=True)
 
 def tiny_params() -> dict[str, Any]:
     """params.yaml as shipped, with sizes cut down and four systems left."""
-    params = _YAML.load(ROOT / "params.yaml")
+    params = read_params(ROOT)
     for section in (params["world"], params["extract"]):
         del section["album"], section["scenes-pairs"]
     params["embed"]["text"]["corpora"] = params["embed"]["images"]["datasets"] = params["evaluation"]["datasets"] = ["scenes"]
@@ -43,6 +43,12 @@ def tiny_params() -> dict[str, Any]:
     params["recipes"]["small-4k"].update(steps=20, batch=16, warmup=4, evaluate_every=10, snapshot_every=10, captions=40)
     params["captioning"].update(beams=2, max_new_tokens=12)
     params["evaluation"]["samples"] = 50
+    return params
+
+
+def read_params(folder: Path) -> dict[str, Any]:
+    """params.yaml of a project."""
+    params: dict[str, Any] = _YAML.load(folder / "params.yaml")
     return params
 
 
@@ -84,7 +90,7 @@ class Project:
 
     def edit(self, key: str, value: Any) -> None:
         """Set one dotted key of params.yaml, as a user would."""
-        params = _YAML.load(self.folder / "params.yaml")
+        params = read_params(self.folder)
         *parents, last = key.split(".")
         place = params
         for part in parents:

@@ -54,6 +54,12 @@ def truncated_image(project: Project) -> None:
     file.write_bytes(file.read_bytes()[:100])
 
 
+def judged_by_its_own(project: Project) -> None:
+    """The system's CLIP under the judge's name."""
+    shutil.rmtree(project.folder / "data/features/judge/image/scenes")
+    shutil.copytree(project.folder / "data/features/micro/image/scenes", project.folder / "data/features/judge/image/scenes")
+
+
 def not_an_image(project: Project) -> None:
     (project.folder / "data/raw/scenes/images/val/00001.png").write_text("not a picture")
 
@@ -110,6 +116,7 @@ def edit(key: str, value: object) -> Callable[[Project], None]:
     (edit("settings.pictures.in-domain.captioning", {"beam": 1}), "caption", "knight", "did you mean 'beams'"),
     (edit("settings.pictures.in-domain.detector", "other"), "caption", "syntic", "micro/tagged/other/scenes"),
     (edit("evaluation.judge", "micro"), "evaluate", "knight", "evaluation.judge"),
+    (judged_by_its_own, "evaluate", "knight", "the judge judge has the weights of micro"),
     (edit("evaluation.prompt", "a picture of "), "evaluate", "knight", "references/scenes was made from another table"),
 ])
 def test_bad_input_is_one_line_that_names_it(finished: Project, tmp_path: Path, damage: Callable[[Project], None], stage: str,

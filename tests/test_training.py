@@ -218,11 +218,13 @@ def test_every_training_sentence_is_seen_once_an_epoch_and_held_out_ones_never(m
     assert first != second
 
 
-@pytest.mark.parametrize(("train_rows", "heldout_rows"), [(3, 10), (0, 10), (30, 0)])
-def test_too_small_a_corpus_is_told_with_its_numbers(make_corpus, make_decoder, noisy, tmp_path, user_error, train_rows, heldout_rows):
+@pytest.mark.parametrize(("train_rows", "heldout_rows", "told"), [
+    (3, 10, "3 training sentences are too few for batches of 4: lower the recipe's batch"),
+    (0, 10, "0 training sentences are too few"), (30, 0, "is held out, by which weights are chosen: raise extract."),
+])
+def test_too_small_a_corpus_is_told_with_what_helps(make_corpus, make_decoder, noisy, tmp_path, user_error, train_rows, heldout_rows, told):
     task = Task(noisy, make_decoder(), make_corpus(), sentences(40), np.arange(train_rows), np.arange(30, 30 + heldout_rows), RECIPE, 0)
-    message = user_error(train, task, tmp_path, "train")
-    assert f"{train_rows} training and {heldout_rows} held-out sentences are too few for batches of 4" in message
+    assert told in user_error(train, task, tmp_path, "train")
 
 
 def test_the_learning_rate_warms_up_in_a_line_and_falls_in_a_cosine_to_zero():

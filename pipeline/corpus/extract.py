@@ -3,7 +3,8 @@
 corpus.parquet: caption_id, image_id (null where unknown), text, split "train"|"heldout"; sentences only, no path of any image.
 references.parquet: caption_id, image_id (null for formats without images), text, split "val"|"test".
 images.parquet: image_id, path (relative to the raw folder, with "/"), split "unlabelled"|"val"|"test"; with `paired` the corpus's too.
-report.json: for each of the two tables of captions read = kept + skipped + beyond_limit, and what was done to the text.
+report.json: for each of the two tables of captions read = kept + skipped + beyond_limit, and what was done to the text; unspaced: captions
+of both with words that no space divides.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,8 @@ from pipeline.corpus.readers import (
 from pipeline.features.images import in_shard, locate
 
 CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id", "text", "split")])
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]{8}")
+"""Eight characters in a row of Thai, Lao, Burmese, Khmer, Japanese or Chinese, which are written without spaces between words."""
 IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split")])
 
 
@@ -96,6 +100,7 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
     images = _located(raw, params, [image for image in records.images if image.split not in TRAIN_SPLITS or image.split in paired])
     if params.paired:
         _require_pictures(params.source, corpus.kept, images)
+    _require_held_out(params, rows)
 
     report = {
         "format": params.format,
@@ -105,6 +110,7 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
         "images": _per_split(images, ("unlabelled", *REFERENCE_SPLITS, *paired)),
         "other_splits": len(of_train) - corpus.read,
         "blank_lines": records.blank,
+        "unspaced": sum(bool(_UNSPACED.search(caption.text)) for caption in [*rows, *references.kept]),
         "skipped": corpus.skipped + references.skipped,
     }
     with finished_folder(out) as folder:
@@ -196,6 +202,13 @@ def _require_captions(params: ExtractParams, of_train: Sequence[Caption], corpus
         raise UserError(f"{params.source}: the corpus is empty: train_splits is {list(params.train_splits)}, the train captions "
                         f"are of {there}: add one of these to train_splits")
     raise UserError(f"{params.source}: no captions found in format {params.format!r}: check that file and format belong together")
+
+
+def _require_held_out(params: ExtractParams, rows: Sequence[Caption]) -> None:
+    if len(rows) > 1 and params.heldout > 0 and all(row.split == "train" for row in rows):
+        what = "the same sentence" if rows[0].image_id is None else "of one image"
+        raise UserError(f"{params.source}: all {len(rows)} train captions are {what}, so that none can be held out to choose weights by: "
+                        "give others too, or set heldout to 0 for captions that nothing is trained on")
 
 
 def _require_references(source: str, images: Sequence[Image], references: Sequence[Caption]) -> None:

@@ -243,6 +243,19 @@ def test_a_sentence_is_never_both_trained_on_and_held_out() -> None:
     assert not train & heldout
 
 
+def test_a_corpus_of_one_sentence_is_refused_with_advice_that_helps(tmp_path: Path, user_error) -> None:
+    message = user_error(from_lines, tmp_path, "A cat.\n" * 60)
+    assert "all 60 train captions are the same sentence" in message
+    assert from_lines(tmp_path, "A cat.\n" * 60 + "A dog.\n")["corpus"]["heldout"] > 0
+    assert from_lines(tmp_path, "A cat.\n" * 60, heldout=0)["corpus"]["train"] == 60
+
+
+def test_captions_without_spaces_between_words_are_counted(tmp_path: Path) -> None:
+    lines = ["一只猫坐在红色的桌子上", "แมวนั่งอยู่บนโต๊ะสีแดง", "赤いテーブルの上に猫が座っている", "一只 猫 坐在 红色 的 桌子 上",
+             "A cat (猫) sits.", "Un chat est assis."]
+    assert from_lines(tmp_path, "\n".join(lines))["unspaced"] == 3
+
+
 @pytest.mark.parametrize(("share", "size", "expected"), [(0.02, 2, 1), (0.99, 3, 2), (0, 9, 0), (0.5, 1, 0)])
 def test_a_small_corpus_is_still_split_and_never_held_out_as_a_whole(share: float, size: int, expected: int) -> None:
     held = hold_out([Caption(str(i), None, str(i), "train") for i in range(size)], share, 0)
