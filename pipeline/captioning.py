@@ -16,7 +16,7 @@ from pipeline.core.code import code_digest
 from pipeline.core.device import precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, digest_tree, read_json, write_json
-from pipeline.core.params import check
+from pipeline.core.params import check, entries
 from pipeline.core.progress import track
 from pipeline.core.resume import Ledger, kept_ledgers
 from pipeline.decoders import Decoder
@@ -115,7 +115,7 @@ class _SettingsWork:
 def decoding_of(setting: Setting, params: dict[str, Any]) -> Decoding:
     """`captioning` with the setting's own values."""
     check(Decoding, setting.captioning, f"settings, tested on {setting.test}: captioning")
-    return check(Decoding, {**(params.get("captioning") or {}), **setting.captioning}, "captioning")
+    return check(Decoding, {**entries(params, "captioning"), **setting.captioning}, "captioning")
 
 
 def _model(name: str) -> Path:

@@ -6,7 +6,6 @@ Legend: B batch, P prefix length, T caption tokens, D CLIP width, W width of the
 from __future__ import annotations
 
 import shutil
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Annotated, Any, Literal, Protocol
 import open_clip
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.core.artefacts import repair, whole
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, loading
 from pipeline.core.files import read_json, write_json
 from pipeline.core.params import Size, StrictParams
 from pipeline.core.paths import MERGES_FILE
@@ -169,12 +167,9 @@ MakeMapper = Callable[[int, int, str], nn.Module]
 def build(params: DecoderParams, vocabulary: Path, clip_width: int, prefix_length: int, make_mapper: MakeMapper) -> Decoder:
     """A new decoder. vocabulary: the folder with CLIP's merges, if it has its own. Weights come from torch's global seed."""
     if params.pretrained:
-        try:
+        with loading(params.pretrained, "language model", "name a local folder or a model of the hub in `decoders`"):
             lm: Any = AutoModelForCausalLM.from_pretrained(params.pretrained, dtype=torch.float32)
             tokenizer: CaptionTokenizer = LanguageModelTokens(params.pretrained)
-        except (OSError, ValueError) as error:
-            raise UserError(f"language model {params.pretrained} cannot be loaded ({' '.join(str(error).split())[:200]}): "
-                            "name a local folder or a model of the hub in `decoders`") from None
     else:
         merges = vocabulary / MERGES_FILE
         tokenizer = ClipTokens(merges if merges.exists() else None)
@@ -194,7 +189,7 @@ def load(folder: Path, device: torch.device, make_mapper: MakeMapper) -> Decoder
     transformers_logging.disable_progress_bar()  # of loading weights: quick
     about = read_json(whole(folder / "decoder.json"))
     merges = folder / MERGES_FILE
-    try:
+    with loading(folder, "decoder", repair(folder)):
         lm: Any = AutoModelForCausalLM.from_pretrained(folder / "lm", local_files_only=True, dtype=torch.float32)
         tokenizer: CaptionTokenizer = (ClipTokens(merges if merges.exists() else None) if about["tokens"] == "clip"
                                        else LanguageModelTokens(str(folder / "tokenizer")))
@@ -202,8 +197,6 @@ def load(folder: Path, device: torch.device, make_mapper: MakeMapper) -> Decoder
         decoder.mapper.load_state_dict(load_file(folder / "mapper.safetensors"))
         if about["tokens"] == "clip" and tokenizer.size != lm.config.vocab_size:
             raise ValueError(f"its tokenizer has {tokenizer.size} tokens, its language model {lm.config.vocab_size}")
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, zlib.error, SafetensorError) as error:
-        raise UserError(f"{folder} is incomplete or damaged ({' '.join(str(error).split())[:200]}): {repair(folder)}") from None
     return decoder.eval().requires_grad_(False).to(device)
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.params import load
+from pipeline.core.params import entries, load
 
 _LIBRARIES = (("torch",), ("torchvision",), ("open_clip_torch",), ("transformers",), ("diffusers",), ("scipy",), ("faiss-gpu", "faiss-cpu"),
               ("zarr",), ("pyarrow",), ("dvc",), ("pycocoevalcap",))
@@ -80,7 +80,7 @@ def _synthesis_models() -> bool:
 
     params, device = load(), torch.device("cpu")
     try:
-        for name in params.get("detectors") or {}:
+        for name in entries(params, "detectors"):
             detector = load_detector(name, params, device)
             print(f"detector   {name}: {len(detector.labels)} classes, weights {detector.digest[:12]}")
         if params.get("synthesis"):
@@ -99,7 +99,7 @@ def _systems() -> bool:
 
     params = load()
     good = True
-    for name in params.get("systems") or {}:
+    for name in entries(params, "systems"):
         try:
             make_method(name, find_system(name, params))
             folder = paths.model(name)

@@ -15,7 +15,7 @@ from pipeline.core import paths
 from pipeline.core.code import code_digest
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of, digest_tree, write_json
-from pipeline.core.params import section
+from pipeline.core.params import entries, section
 from pipeline.core.paths import ImageSet
 from pipeline.core.resume import Ledger, kept_ledgers
 from pipeline.core.tables import read_captions, read_table
@@ -111,7 +111,7 @@ def _fingerprint(name: str, setting_name: str, setting: Setting, wanted: Evaluat
              pictures.features(wanted.judge), paths.reference_features(wanted.judge, setting.test), paths.foundation(wanted.judge)]
     if missing := [file for file in files if not file.exists()]:
         raise UserError(f"{missing[0]} is missing: run `dvc repro`")
-    return digest_of([[digest_tree(file) for file in files], setting.split, asdict(wanted), params.get("clips", {}).get(wanted.judge),
+    return digest_of([[digest_tree(file) for file in files], setting.split, asdict(wanted), entries(params, "clips").get(wanted.judge),
                       java.version_text(), code_digest(__name__)])[:16]
 
 

@@ -19,7 +19,7 @@ from pipeline.captioning import Captioner
 from pipeline.core import paths
 from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError, printable
-from pipeline.core.files import read_json
+from pipeline.core.files import read_object
 from pipeline.core.params import check, load, section
 from pipeline.decoding import Decoding
 from pipeline.features.data import Corpus, Seen
@@ -152,9 +152,9 @@ def _print(file: Path, caption: str, reason: dict[str, Any], as_json: bool) -> N
 def _say_limits(clip: str) -> None:
     """One line from the model's provenance on what it knows; the shipped CLIP knows drawn scenes only."""
     provenance = paths.foundation(clip) / "provenance.json"
-    limits = read_json(provenance).get("limits") if provenance.exists() else None
+    limits = read_object(provenance).get("limits") if provenance.exists() else None
     if limits:
-        print(f"note: {limits}", file=sys.stderr)
+        print(f"note: {printable(str(limits))}", file=sys.stderr)
 
 
 def _batches(files: list[Path], size: int) -> Iterator[list[Path]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.names import checked
-from pipeline.core.params import Seed, StrictParams, check, load, pick, section, suggest
+from pipeline.core.params import Seed, StrictParams, check, entries, load, pick, section, suggest
 from pipeline.methods import find_method
 from pipeline.methods.base import Method, Need
 
@@ -90,7 +90,7 @@ class Setting(StrictParams):
 
 def find_system(name: str, params: dict[str, Any] | None = None) -> System:
     """A system by name; an unknown name is a `UserError` with the nearest known one."""
-    systems = (load() if params is None else params).get("systems") or {}
+    systems = entries(load() if params is None else params, "systems")
     if name not in systems:
         raise UserError(f"params.yaml: there is no system {name!r}{suggest(name, systems)}")
     return check(System, systems[name], f"systems.{name}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pipeline import decoders
 from pipeline.core.files import digest_tree
@@ -262,7 +265,43 @@ def test_a_width_that_the_heads_do_not_divide_is_named(tiny_clip_folder, user_er
 
 def test_an_unknown_language_model_is_named(tiny_clip_folder, tmp_path, user_error):
     missing = str(tmp_path / "no-model")
-    assert f"language model {missing} cannot be loaded" in user_error(build, small(pretrained=missing), tiny_clip_folder)
+    assert f"{missing} holds no language model that can be loaded" in user_error(build, small(pretrained=missing), tiny_clip_folder)
+
+
+@pytest.fixture
+def language_model(tmp_path) -> Path:
+    """A language model of the user's own, with its tokenizer."""
+    folder = tmp_path / "lm"
+    words = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "cat": 2}, unk_token="<end>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", bos_token="<end>").save_pretrained(folder)
+    GPT2LMHeadModel(GPT2Config(vocab_size=3, n_positions=32, n_embd=8, n_layer=1, n_head=2)).save_pretrained(folder)
+    return folder
+
+
+def test_a_language_model_of_ones_own_is_loaded_with_its_tokenizer(language_model, tiny_clip_folder):
+    assert build(small(pretrained=str(language_model)), tiny_clip_folder).tokenizer.encode("a cat") == [1, 2]
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"{", b'{"a": 1}', b"\xff" * 100])
+def test_a_damaged_language_model_is_one_line(language_model, tiny_clip_folder, user_error, file, content):
+    (language_model / file).unlink()
+    if content is not None:
+        (language_model / file).write_bytes(content)
+    assert f"{language_model} holds no language model that can be loaded" in user_error(
+        build, small(pretrained=str(language_model)), tiny_clip_folder)
+
+
+def test_a_pickle_in_place_of_weights_is_not_run(language_model, tiny_clip_folder, tmp_path, user_error):
+    class Harm:
+        def __reduce__(self):
+            return Path.mkdir, (tmp_path / "pwned",)
+
+    (language_model / "model.safetensors").unlink()
+    (language_model / "pytorch_model.bin").write_bytes(pickle.dumps(Harm()))
+    assert "holds no language model" in user_error(build, small(pretrained=str(language_model)), tiny_clip_folder)
+    assert not (tmp_path / "pwned").exists()
 
 
 @pytest.mark.parametrize("beams", [1, 3])

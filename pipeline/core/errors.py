@@ -26,6 +26,21 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
+@contextmanager
+def loading(folder: object, what: str, advice: str) -> Iterator[None]:
+    """Turn whatever libraries raise on files that are missing, damaged or of another shape into one `UserError`.
+
+    what: that the folder should hold. advice: what to do. An exhausted disk or memory is left as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or _exhausted(error):
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{folder} holds no {what} that can be loaded ({reason}): {advice}") from None
+
+
 def printable(text: str) -> str:
     """The text with every character that a terminal would act upon, rather than show, in Python's escapes: file names may hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
@@ -33,10 +48,18 @@ def printable(text: str) -> str:
 
 def _message(error: Exception) -> str | None:
     """One line for an error that a user can mend, None for one that is our own mistake."""
+    if exhausted := _exhausted(error):
+        return exhausted
+    return " ".join(str(error).split()) if isinstance(error, UserError | OSError) else None
+
+
+def _exhausted(error: Exception) -> str | None:
+    """The line for a full disk or memory, None for any other error."""
     # faiss and safetensors report a full disk as errors of their own, with the system's words in them
     if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
         where = getattr(error, "filename", None)
         return f"the disk is full{f' ({where})' if where else ''}: free space and run the same command again; finished shards are kept"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+    # torch's are recognised without importing it
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         return f"the memory is full: lower `batch` in params.yaml ({' '.join(str(error).split())[:120] or 'no more is free'})"
-    return " ".join(str(error).split()) if isinstance(error, UserError | OSError) else None
+    return None

@@ -73,6 +73,14 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON ({error}): restore it or run its stage again") from None
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a missing or broken file, or one of another shape, is a `UserError` that names it."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object: restore it, or remove it if it is your own")
+    return value
+
+
 def sync(path: Path) -> None:
     """Have a file's bytes, or a folder's list of names, on the disk before this returns: what a power cut must not undo."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -56,6 +57,14 @@ def pick(params: dict[str, Any], key: str) -> Any:
         walked.append(part)
         value = value[part]
     return value
+
+
+def entries(params: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The mapping at a key, empty where it is missing or null; anything else there is a `UserError`."""
+    value = params.get(key)
+    if not isinstance(value, dict | None):
+        raise UserError(f"{PARAMS_FILE}: {key} is {value!r:.80}, expected a mapping")
+    return value or {}
 
 
 def check(cls: type[T], value: Any, where: str) -> T:

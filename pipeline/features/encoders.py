@@ -5,9 +5,7 @@ Legend: B batch, T tokens, D CLIP width.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,16 +18,18 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.core import paths
 from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.device import Precision, precisely, resolved
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, loading
+from pipeline.core.files import digest_model
 from pipeline.core.params import Count, StrictParams, section
 from pipeline.core.paths import MERGES_FILE
 from pipeline.features.images import Source, open_image
+
+_ADVICE = "restore the folder with `git checkout`, or put weights there that belong to this model"
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,15 @@ class Clip:
 
     def __init__(self, folder: Path, params: ClipParams, device: torch.device) -> None:
         """Load from a folder with `open_clip_config.json` and its weights; raises `UserError` when they are missing or do not fit."""
-        self.params = params
-        self.device = device
+        self.folder, self.params, self.device = folder, params, device
         self.precision = resolved(params.precision, device)
         model, self.preprocess, self.tokenizer = _load(folder)
         self.model: Any = model
         self.model.eval().requires_grad_(False).to(device)
+        with loading(folder, "CLIP", _ADVICE):
+            tried = self.encode_images([Image.new("RGB", (8, 8))]), self.encode_texts(["a"])
+            if not all(np.isfinite(features).all() and features.shape == (1, self.width) for features in tried):
+                raise ValueError("it gives what is no number, or image and text features of other widths")
 
     @property
     def width(self) -> int:
@@ -64,11 +67,8 @@ class Clip:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the weights' bytes in name order, in hex."""
-        total = hashlib.sha256()
-        for name, value in sorted(self.model.state_dict().items()):
-            total.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        return total.hexdigest()
+        """SHA-256 of all files that decide its answers: weights, configuration, vocabulary; in hex."""
+        return digest_model(self.folder)
 
     @property
     def preprocessing(self) -> str:
@@ -167,20 +167,16 @@ def _load(folder: Path) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Any
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)  # open_clip reports its search for files as warnings
     try:
-        model, _, preprocess = open_clip.create_model_and_transforms(name, require_pretrained=True)
-        tokenizer = open_clip.get_tokenizer(name, **tokenizer_options)
-        tower = text_tower(model)
-        pooling = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
-        if pooling != "argmax" or getattr(tower, "attn_mask", None) is None or getattr(tower, "cls_emb", None) is not None:
-            raise ValueError(f"its text tower is not CLIP's causal one (pooling {pooling}): SigLIP, CoCa and Hugging Face towers fail")
-        known, embedded = getattr(tokenizer, "vocab_size", None), tower.token_embedding.num_embeddings
-        if known is not None and known != embedded:
-            raise ValueError(f"its tokenizer has {known} tokens, its text tower {embedded}: is {MERGES_FILE} missing?")
-        return model, preprocess, tokenizer
-    except (RuntimeError, OSError, ValueError, TypeError, KeyError, AssertionError, AttributeError, EOFError, zlib.error,
-            SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"the weights in {folder} are missing, damaged or do not fit its open_clip_config.json ({reason}): "
-                        "restore the folder with `git checkout`, or put weights there that belong to this model") from None
+        with loading(folder, "CLIP", _ADVICE):
+            model, _, preprocess = open_clip.create_model_and_transforms(name, require_pretrained=True)
+            tokenizer = open_clip.get_tokenizer(name, **tokenizer_options)
+            tower = text_tower(model)
+            pooling = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
+            if pooling != "argmax" or getattr(tower, "attn_mask", None) is None or getattr(tower, "cls_emb", None) is not None:
+                raise ValueError(f"its text tower is not CLIP's causal one (pooling {pooling}): SigLIP, CoCa and Hugging Face towers fail")
+            known, embedded = getattr(tokenizer, "vocab_size", None), tower.token_embedding.num_embeddings
+            if known is not None and known != embedded:
+                raise ValueError(f"its tokenizer has {known} tokens, its text tower {embedded}: is {MERGES_FILE} missing?")
+            return model, preprocess, tokenizer
     finally:
         logging.root.setLevel(level)

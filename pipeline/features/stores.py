@@ -30,7 +30,7 @@ class Origin:
     """Where features come from: two stores may be compared only if clip_digest and width agree."""
 
     clip: str  # name in params.yaml
-    clip_digest: str  # of the weights
+    clip_digest: str  # of weights, configuration and vocabulary
     width: int
     preprocessing: str
     source_digest: str  # of the table whose rows these are

@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForObjectDetection
 from transformers.utils import logging as transformers_logging
 
 from pipeline.core import paths
 from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.device import Precision, precisely, resolved
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, loading
 from pipeline.core.files import digest_file, digest_model, write_json
 from pipeline.core.params import Count, Share, StrictParams, section
 from pipeline.core.paths import ImageSet
@@ -66,16 +65,15 @@ class Detector:
             raise UserError(f"{folder} holds no detector (no config.json): restore it with `git checkout`, or save a DETR there")
         whole_if_sealed(folder)
         transformers_logging.disable_progress_bar()  # of loading weights: quick
-        try:
+        with loading(folder, "detector", "restore it with `git checkout`, or save a DETR there with `save_pretrained`"):
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
             model, about = AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True, dtype=torch.float32,
                                                                        use_safetensors=True, output_loading_info=True)
             if about["missing_keys"]:
                 raise ValueError(f"its weights lack {min(about['missing_keys'])}")
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
-            raise UserError(f"{folder} is no detector that transformers can load ({' '.join(str(error).split())[:200]}): "
-                            "restore it with `git checkout`, or save a DETR there with `save_pretrained`") from None
-        self.model: Any = model.eval().requires_grad_(False).to(device)
+            self.model: Any = model.eval().requires_grad_(False).to(device)
+            if not self._outputs([Image.new("RGB", (64, 64))]).logits.isfinite().all():  # also fails where sizes do not fit
+                raise ValueError("it answers with what is no number")
 
     @property
     def labels(self) -> list[str]:
@@ -88,13 +86,17 @@ class Detector:
         return digest_model(self.folder)
 
     @torch.inference_mode()
+    def _outputs(self, images: Sequence[Image.Image]) -> Any:
+        inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
+        with precisely(self.precision, self.device):
+            return self.model(**inputs)
+
+    @torch.inference_mode()
     def detect(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         """What stands in each RGB picture, the surest first."""
         found: list[list[Detection]] = []
         for start in range(0, len(images), self.params.batch):
-            inputs = self.processor(images=list(images[start : start + self.params.batch]), return_tensors="pt").to(self.device)
-            with precisely(self.precision, self.device):
-                outputs = self.model(**inputs)
+            outputs = self._outputs(images[start : start + self.params.batch])
             for result in self.processor.post_process_object_detection(outputs, threshold=self.params.threshold):
                 rows = zip(result["scores"].tolist(), result["labels"].tolist(), result["boxes"].clamp(0, 1).tolist(), strict=True)
                 every = [Detection(self.model.config.id2label[label], score, tuple(box)) for score, label, box in rows]

@@ -16,7 +16,7 @@ from pipeline.core import paths
 from pipeline.core.artefacts import whole
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, read_json
-from pipeline.core.params import section
+from pipeline.core.params import entries, section
 from pipeline.core.tables import read_captions, read_table
 from pipeline.methods import find_method
 from pipeline.metrics import bootstrap
@@ -119,9 +119,10 @@ class Report:
 def gather(params: dict[str, Any]) -> Report:
     """Read every artefact that the report shows."""
     evaluation = section(EvaluationParams, params, "evaluation")
-    systems = tuple(_run_system(name, find_system(name, params)) for name in params.get("systems") or {})
+    systems = tuple(_run_system(name, find_system(name, params)) for name in entries(params, "systems"))
+    suites = entries(params, "settings")
     settings = tuple(_setting(suite, name, section(Setting, params, f"settings.{suite}.{name}"), systems, params)
-                     for suite, entries in (params.get("settings") or {}).items() for name in entries or {})
+                     for suite in suites for name in entries(suites, suite))
     datasets = sorted({run.system.corpus for run in systems}
                       | {dataset for s in settings for dataset in (s.setting.test, s.setting.support)})
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),

@@ -18,8 +18,8 @@ from scipy.linalg import LinAlgWarning, sqrtm
 from pipeline.core import paths
 from pipeline.core.artefacts import whole, whole_if_sealed
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, file_inside, read_json
-from pipeline.core.params import check, pick, section
+from pipeline.core.files import digest_file, file_inside, read_json, read_object
+from pipeline.core.params import check, entries, pick, section
 from pipeline.core.paths import ImageSet
 from pipeline.core.tables import read_table
 from pipeline.features.images import Source, locate
@@ -117,7 +117,7 @@ class Synthetic:
 
 def gather_synthetic(params: dict[str, Any]) -> Synthetic | None:
     """Read what `synthesis` made; None, and nothing is read, when it names no corpora."""
-    if not (params.get("synthesis") or {}).get("corpora"):
+    if not entries(params, "synthesis").get("corpora"):
         return None
     synthesis = check(SynthesisChoice, {key: pick(params, f"synthesis.{key}") for key in SynthesisChoice.__dataclass_fields__}, "synthesis")
     projection = section(ProjectionParams, params, "projection")
@@ -249,10 +249,10 @@ def _triples(folder: Path) -> tuple[Triple, ...]:
     listed = folder / "pictures.json"
     if not listed.exists():
         return ()
-    triples = []
-    for entry in read_json(listed)[:SHOWN]:
+    triples, entries = [], read_json(listed)
+    for entry in entries[:SHOWN] if isinstance(entries, list) else [entries]:
         _require(listed, entry, ("caption", "real", "rebuilt", "generated"))
-        real, rebuilt, generated = (file_inside(folder, entry[key]) for key in ("real", "rebuilt", "generated"))
+        real, rebuilt, generated = (file_inside(folder, str(entry[key])) for key in ("real", "rebuilt", "generated"))
         for file in (real, rebuilt, generated):
             if not file.exists():
                 raise UserError(f"{file} is missing, though {listed} names it: restore it with `git checkout`")
@@ -262,10 +262,16 @@ def _triples(folder: Path) -> tuple[Triple, ...]:
 
 def _recalls(file: Path) -> tuple[StyleRecall, ...]:
     """The styles among the figures: entries with a recall and its interval."""
-    figures = (read_json(file).get("figures") or {}) if file.exists() else {}
-    styles = {style: values for style, values in figures.items() if isinstance(values, dict) and isinstance(values.get("recall"), list)}
-    return tuple(StyleRecall(style, tuple(tuple(values[kind]) if kind in values else None for kind in RECALLS), values["recall"][0] < WEAK)
-                 for style, values in styles.items())
+    figures = read_object(file).get("figures") if file.exists() else None
+    styles = {style: values for style, values in figures.items() if isinstance(values, dict) and _is_recall(values.get("recall"))
+              } if isinstance(figures, dict) else {}
+    return tuple(StyleRecall(style, tuple(tuple(values[kind]) if _is_recall(values.get(kind)) else None for kind in RECALLS),
+                             values["recall"][0] < WEAK) for style, values in styles.items())
+
+
+def _is_recall(value: Any) -> bool:
+    """A share with its interval."""
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(number, int | float) for number in value)
 
 
 def _texts(clip: str, corpus: str) -> FeatureStore:
@@ -304,5 +310,5 @@ def _record(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _require(file: Path, record: dict[str, Any], keys: tuple[str, ...]) -> None:
-    if missing := [key for key in keys if key not in record]:
+    if missing := [key for key in keys if not isinstance(record, dict) or key not in record]:
         raise UserError(f"{file} has no {missing[0]!r}: it was made by another version, run `dvc repro`")

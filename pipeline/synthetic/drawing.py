@@ -22,14 +22,13 @@ from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
-from safetensors import SafetensorError
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.core import paths
 from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.device import Precision, precisely, resolved
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, loading
 from pipeline.core.files import digest_file, digest_model, digest_of, write_json
 from pipeline.core.params import Count, Seed, StrictParams
 from pipeline.core.paths import ImageSet
@@ -82,26 +81,34 @@ class Generator:
         weights = getattr(torch, self.precision) if device.type == "cuda" else torch.float32
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
-        try:
+        advice = "restore it with `git checkout`, or save a StableDiffusionPipeline there with `save_pretrained`"
+        with loading(folder, "diffusion model", advice):
             parts = {name: _load_part(cls, folder / name, weights) for name, cls in _PARTS.items()}
             self.model: Any = StableDiffusionPipeline.from_pretrained(folder, dtype=weights, use_safetensors=True, local_files_only=True,
                                                                       low_cpu_mem_usage=False, **parts)
             known, embedded = len(self.model.tokenizer), self.model.text_encoder.config.vocab_size
             if known != embedded:
                 raise ValueError(f"its tokenizer has {known} tokens, its text encoder {embedded}")
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
-            raise UserError(f"{folder} is no diffusion model that diffusers can load ({' '.join(str(error).split())[:200]}): "
-                            "restore it with `git checkout`, or save a StableDiffusionPipeline there with `save_pretrained`") from None
-        self.model.to(device)
-        self.model.vae.to(memory_format=torch.channels_last)
-        if device.type == "cuda":  # a CPU takes a tenth longer for the UNet's small maps in this order
-            self.model.unet.to(memory_format=torch.channels_last)
-        self.model.set_progress_bar_config(disable=True)
+            self.model.to(device)
+            self.model.vae.to(memory_format=torch.channels_last)
+            if device.type == "cuda":  # a CPU takes a tenth longer for the UNet's small maps in this order
+                self.model.unet.to(memory_format=torch.channels_last)
+            self.model.set_progress_bar_config(disable=True)
+            trial = self._drawn(["a"], [0], steps=1, size=64, output_type="np")  # it fails where sizes do not fit
+            if not np.isfinite(trial.images).all():
+                raise ValueError("it draws what is no number")
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of its weights and configuration, in hex."""
         return digest_model(self.folder)
+
+    @torch.inference_mode()
+    def _drawn(self, captions: Sequence[str], seeds: Sequence[int], steps: int, size: int | None, output_type: str = "pil") -> Any:
+        # noise and latents stay float32 on a CPU; on CUDA the weights themselves are of the precision
+        with precisely(self.precision, self.device) if self.device.type == "cpu" else nullcontext():
+            return self.model(list(captions), num_inference_steps=steps, guidance_scale=self.params.guidance, height=size, width=size,
+                              generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds], output_type=output_type)
 
     @torch.inference_mode()
     def draw(self, captions: Sequence[str], seeds: Sequence[int]) -> tuple[list[Image.Image], list[bool]]:
@@ -110,13 +117,7 @@ class Generator:
         blanked: list[bool] = []
         for start in range(0, len(captions), self.params.batch):
             part = slice(start, start + self.params.batch)
-            # noise and latents stay float32 on a CPU; on CUDA the weights themselves are of the precision
-            with precisely(self.precision, self.device) if self.device.type == "cpu" else nullcontext():
-                drawn = self.model(
-                    list(captions[part]), num_inference_steps=self.params.steps, guidance_scale=self.params.guidance,
-                    height=self.params.size, width=self.params.size,
-                    generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[part]],
-                )
+            drawn = self._drawn(captions[part], seeds[part], self.params.steps, self.params.size)
             images += drawn.images
             blanked += drawn.nsfw_content_detected or [False] * len(drawn.images)
         return images, blanked

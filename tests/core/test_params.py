@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.params import StrictParams, check, load, pick, suggest
+from pipeline.core.params import StrictParams, check, entries, load, pick, suggest
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,12 @@ def test_a_file_that_holds_no_mapping_is_refused(tmp_path, user_error, text):
 def test_broken_yaml_is_one_line_that_names_the_file(tmp_path, user_error, text):
     (tmp_path / "params.yaml").write_text(text)
     assert "params.yaml cannot be read" in user_error(load, tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("value", [True, 7, "text", [], [{}]])
+def test_a_section_that_is_no_mapping_is_named(user_error, value):
+    assert entries({}, "systems") == entries({"systems": None}, "systems") == {}
+    assert f"systems is {value!r}, expected a mapping" in user_error(entries, {"systems": value}, "systems")
 
 
 def test_a_missing_file_says_where_to_stand(tmp_path, monkeypatch, user_error):

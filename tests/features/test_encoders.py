@@ -105,6 +105,16 @@ def test_two_models_are_told_apart_by_their_digest(tiny_clip_folder, tiny_clip, 
     assert load(other).digest != tiny_clip.digest
 
 
+def test_the_same_weights_with_another_activation_or_mean_are_another_model(tiny_clip_folder, tiny_clip, tmp_path):
+    for part, key, value in (("model_cfg", "quick_gelu", True), ("preprocess_cfg", "mean", [0.5, 0.5, 0.5])):
+        other = tmp_path / key
+        shutil.copytree(tiny_clip_folder, other)
+        config = json.loads((other / "open_clip_config.json").read_text())
+        config.setdefault(part, {})[key] = value
+        (other / "open_clip_config.json").write_text(json.dumps(config))
+        assert load(other).digest != tiny_clip.digest
+
+
 def test_the_width_is_that_of_the_features(tiny_clip, captions):
     assert tiny_clip.width == tiny_clip.encode_texts(captions[:1]).shape[1] == 8
 
@@ -122,20 +132,22 @@ def test_a_missing_folder_is_named(tmp_path, user_error):
 
 def test_missing_weights_are_named_and_never_replaced_by_random_ones(damaged, user_error):
     (damaged / WEIGHTS).unlink()
-    assert f"the weights in {damaged} are missing" in user_error(load, damaged)
+    assert f"{damaged} holds no CLIP that can be loaded" in user_error(load, damaged)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 300, -100])
 def test_cut_off_weights_are_named(damaged, user_error, keep):
     (damaged / WEIGHTS).write_bytes((damaged / WEIGHTS).read_bytes()[:keep])
-    assert f"the weights in {damaged} are missing, damaged" in user_error(load, damaged)
+    assert f"{damaged} holds no CLIP that can be loaded" in user_error(load, damaged)
 
 
 def test_weights_of_another_width_are_named(damaged, user_error):
     config = json.loads((damaged / "open_clip_config.json").read_text())
     config["model_cfg"]["text_cfg"]["width"] = 32
     (damaged / "open_clip_config.json").write_text(json.dumps(config))
-    assert "do not fit its open_clip_config.json" in user_error(load, damaged)
+    message = user_error(load, damaged)
+    assert f"{damaged} holds no CLIP that can be loaded" in message
+    assert "width" in message
 
 
 def test_weights_that_lack_a_tensor_are_named(damaged, user_error):

@@ -152,13 +152,13 @@ def test_a_folder_without_a_detector_is_named(tmp_path, user_error):
 @pytest.mark.parametrize("name", ["model.safetensors", "preprocessor_config.json"])
 def test_a_detector_that_lacks_a_file_is_named(damaged, user_error, name):
     (damaged / name).unlink()
-    assert f"{damaged} is no detector that transformers can load" in user_error(load, damaged)
+    assert f"{damaged} holds no detector that can be loaded" in user_error(load, damaged)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 300, -100])
 def test_cut_off_weights_are_named(damaged, user_error, keep):
     (damaged / "model.safetensors").write_bytes((damaged / "model.safetensors").read_bytes()[:keep])
-    assert f"{damaged} is no detector that transformers can load" in user_error(load, damaged)
+    assert f"{damaged} holds no detector that can be loaded" in user_error(load, damaged)
 
 
 def test_weights_that_lack_a_tensor_are_named_and_never_replaced_by_random_ones(damaged, user_error):

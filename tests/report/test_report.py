@@ -56,7 +56,7 @@ def write_dataset(name: str, size: tuple[int, int]) -> None:
                              "text": texts, "split": ["test"] * 2 * IMAGES}), paths.references_table(name))
     counts = {"read": 5000, "kept": 4990, "skipped": 10, "beyond_limit": 0, "normalised": 0, "mean_words": 9.5, "max_words": 20}
     write_json(paths.corpus(name) / "report.json", {
-        "format": "karpathy", "source": "dataset.json", "corpus": {**counts, "train": 4890, "heldout": 100},
+        "format": "karpathy", "source": "dataset.json", "unspaced": 0, "corpus": {**counts, "train": 4890, "heldout": 100},
         "references": {**counts, "val": 0, "test": 2 * IMAGES}, "images": {"unlabelled": 7, "val": 0, "test": IMAGES},
     })
 

@@ -39,10 +39,10 @@ def inputs(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str
 
 
 def _judged(weather: Weather, kind: str, what: str, ended: Ended) -> Iterator[str]:
-    """Counted, or a problem."""
+    """Counted, or a problem. Of pictures, those that were left out are named in lines of their own, and the exit code is 1."""
     if ended.hung:
         yield f"{what}: hung"
-    elif ended.status not in (0, 1) or "Traceback" in ended.said or (ended.status == 1 and not ended.in_one_line):
+    elif ended.status not in (0, 1) or "Traceback" in ended.said or (ended.status == 1 and not ended.in_one_line and kind != "pictures"):
         yield f"{what}: ended with {ended.status}: {ended.said[-500:]}"
     else:
         weather.seen[f"{kind}: {'refused' if ended.status else 'taken'}"] += 1
@@ -66,7 +66,7 @@ def _captions(weather: Weather, chance: random.Random) -> Iterator[str]:
     raw = weather.path("data/raw/storm")
     shutil.rmtree(raw, ignore_errors=True)
     raw.mkdir()
-    os.symlink(weather.path("data/raw/scenes/images"), raw / "images")
+    shutil.copytree(weather.path("data/raw/scenes/images"), raw / "images", copy_function=os.link)
     (raw / file.split("!")[0]).write_bytes(packed)
     whole = read_params(weather.project.folder)
     bad = chance.choice(["skip", "error"])
@@ -175,7 +175,8 @@ def _pictures(weather: Weather, chance: random.Random) -> Iterator[str]:
     ended = Running(weather, "pipeline.cli", ["caption", str(folder), "--system", "raw"]).end(patience=_PATIENCE)
     what = f"a folder with {odd}, and {damage} in {victim.name}"
     yield from _judged(weather, "pictures", what, ended)
-    if unnamed := [path.name for path in files if printable(os.fsencode(path.name).decode(errors="replace")) not in ended.said]:
+    forms = {path.name: {printable(path.name), printable(os.fsencode(path.name).decode(errors="replace"))} for path in files}
+    if unnamed := [name for name, printed in forms.items() if not any(form in ended.said for form in printed)]:
         yield f"{what}: nothing was said of {unnamed}: {ended.said[-300:]}"
     if "\x1b" in ended.said:
         yield f"{what}: control characters reach the terminal"

@@ -43,7 +43,9 @@ def values(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str
         with aside(weather, stage):
             ended = Running(weather, stage.module, stage.arguments, memory=_MEMORY).end(patience=_PATIENCE)
             what = f"{'.'.join(key)} is {value!r:.60}, {stage.name}"
-            if ended.hung:
+            if value == {} and key == ("settings", "pictures"):
+                weather.seen["nothing, as was asked"] += ended.status == 0  # people without test pictures
+            elif ended.hung:
                 weather.seen["works on"] += 1  # a large number of something
             elif ended.status == 0 and (flaw := _flaw(weather, stage)):
                 yield f"{what}: {flaw}"
