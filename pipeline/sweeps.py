@@ -24,6 +24,7 @@ from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of
 from pipeline.core.params import Seed, StrictParams, check, load, section
+from pipeline.core.resume import held
 from pipeline.evaluation import Split, load_split, require_another, score_setting
 from pipeline.features.encoders import load_clip
 from pipeline.inputs import Captioning, Training
@@ -84,9 +85,11 @@ class Variant:
 
 
 def run_sweep(name: str) -> None:
-    """Fill `data/sweeps/<name>.csv`. Raises `UserError` for a wrong entry or missing artefacts."""
+    """Fill `data/sweeps/<name>.csv`. Raises `UserError` for a wrong entry, missing artefacts, and if another process fills it."""
     params, device = load(), choose_device()
-    _Sweep(paths.sweep(name), section(SweepParams, params, f"sweeps.{name}"), params, device).run()
+    wanted = section(SweepParams, params, f"sweeps.{name}")
+    with held(paths.sweep(name)):
+        _Sweep(paths.sweep(name), wanted, params, device).run()
 
 
 class _Sweep:

@@ -17,6 +17,7 @@ from pipeline.captioning import Captioner
 from pipeline.core import paths
 from pipeline.core.files import digest_tree, read_json, write_json
 from pipeline.core.paths import ImageSet
+from pipeline.core.resume import held
 from pipeline.features.embedding import embed_images
 from pipeline.features.encoders import Clip
 from pipeline.features.indexing import IndexParams, index_corpus
@@ -123,6 +124,12 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(Captioner, "of", staticmethod(note))
     return folders
+
+
+def test_one_table_is_filled_by_one_process(inside, user_error):
+    with held(TABLE):
+        assert "in use by another process" in user_error(sweep)
+    assert len(sweep()) == 1
 
 
 def test_a_sweep_has_a_row_for_each_system_value_seed_and_setting(inside):

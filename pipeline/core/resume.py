@@ -101,7 +101,7 @@ def resumable(target: Path, *code: str, **identity: Any) -> Iterator[Work]:
     again; work of another one is left behind and swept away when this one succeeds. Raises `UserError` if another process works on the
     same artefact.
     """
-    with _held(target) as place:
+    with held(target) as place:
         work = Work(place / digest_of({**identity, "code": code_digest(*code)})[:16])
         yield work
         publish(work.output, target)
@@ -116,7 +116,7 @@ def finished_folder(target: Path) -> Iterator[Path]:
 
     Raises `UserError` if another process works on the same artefact.
     """
-    with _held(target) as place, _filled(place, target) as folder:
+    with held(target) as place, _filled(place, target) as folder:
         yield folder
 
 
@@ -146,7 +146,7 @@ def kept_ledgers(target: Path) -> Iterator[Ledgers]:
 
     Those of other fingerprints are swept away when the block ends well. Raises `UserError` if another process works on the same artefact.
     """
-    with _held(target) as place:
+    with held(target) as place:
         with _filled(place, target) as folder:
             ledgers = Ledgers(place, folder)
             yield ledgers
@@ -154,8 +154,8 @@ def kept_ledgers(target: Path) -> Iterator[Ledgers]:
 
 
 @contextmanager
-def _held(target: Path) -> Iterator[Path]:
-    """The scratch folder of an artefact, for this process alone: below `.work` for what lies in data/, else beside the target."""
+def held(target: Path) -> Iterator[Path]:
+    """The scratch folder of an artefact, for this process alone, else a `UserError`: below `.work` for what lies in data/, or beside it."""
     ours = target.parts[:1] == paths.DATA.parts
     place = paths.WORK / "-".join(target.parts) if ours else target.with_name(target.name + ".scratch")
     with locked(place):
