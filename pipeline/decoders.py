@@ -140,14 +140,16 @@ class Decoder(nn.Module):
         """One caption per row by batched greedy or beam search."""
         start = torch.full((len(condition.vectors), 1), self.tokenizer.start, device=condition.vectors.device)
         embeddings, mask = self._embed(condition, start)
-        self._check_room(embeddings.shape[1] - 1, decoding.max_new_tokens)
+        self._check_room(embeddings.shape[1] - 1, decoding)
         search = greedy if decoding.beams == 1 else beam_search
         return [self.tokenizer.decode(ids) for ids in search(self.lm, embeddings, mask, decoding, self.tokenizer.end)]
 
-    def _check_room(self, prefix_length: int, new_tokens: int) -> None:
+    def _check_room(self, prefix_length: int, decoding: Decoding) -> None:
+        if 2 * decoding.beams > (words := self.lm.get_input_embeddings().num_embeddings):
+            raise UserError(f"params.yaml: captioning.beams is {decoding.beams}, more than half of this decoder's {words} tokens")
         room = getattr(self.lm.config, "max_position_embeddings", None)
-        if room is not None and prefix_length + 1 + new_tokens > room:
-            raise UserError(f"params.yaml: captioning.max_new_tokens is {new_tokens}, but this decoder has room for "
+        if room is not None and prefix_length + 1 + decoding.max_new_tokens > room:
+            raise UserError(f"params.yaml: captioning.max_new_tokens is {decoding.max_new_tokens}, but this decoder has room for "
                             f"{room - prefix_length - 1}: lower it, or raise the decoder's max_tokens and train again")
 
     def save(self, folder: Path, clip_width: int, shape: str) -> None:
@@ -168,8 +170,7 @@ def build(params: DecoderParams, vocabulary: Path, clip_width: int, prefix_lengt
     """A new decoder. vocabulary: the folder with CLIP's merges, if it has its own. Weights come from torch's global seed."""
     if params.pretrained:
         with loading(params.pretrained, "language model", "name a local folder or a model of the hub in `decoders`"):
-            lm: Any = AutoModelForCausalLM.from_pretrained(params.pretrained, dtype=torch.float32)
-            tokenizer: CaptionTokenizer = LanguageModelTokens(params.pretrained)
+            lm, tokenizer = _pretrained(params.pretrained)
     else:
         merges = vocabulary / MERGES_FILE
         tokenizer = ClipTokens(merges if merges.exists() else None)
@@ -184,12 +185,25 @@ def build(params: DecoderParams, vocabulary: Path, clip_width: int, prefix_lengt
     return Decoder(lm, tokenizer, make_mapper(clip_width, lm.get_input_embeddings().embedding_dim, params.mapper))
 
 
+def _pretrained(name: str) -> tuple[Any, CaptionTokenizer]:
+    """A language model with its tokenizer; raises ValueError for weights that are missing or are no numbers."""
+    loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    lm, about = loaded
+    if about["missing_keys"]:
+        raise ValueError(f"its weights lack {min(about['missing_keys'])}")
+    tokenizer = LanguageModelTokens(name)
+    with torch.no_grad():
+        if not lm.eval()(torch.tensor([[tokenizer.end]])).logits.isfinite().all():  # it fails where sizes do not fit
+            raise ValueError("it answers with what is no number")
+    return lm, tokenizer
+
+
 def load(folder: Path, device: torch.device, make_mapper: MakeMapper) -> Decoder:
     """Read a decoder that `save` wrote. Raises `UserError` when files are missing or do not belong together."""
     transformers_logging.disable_progress_bar()  # of loading weights: quick
     about = read_json(whole(folder / "decoder.json"))
     merges = folder / MERGES_FILE
-    with loading(folder, "decoder", repair(folder)):
+    with loading(folder, "decoder", lambda: repair(folder)):
         lm: Any = AutoModelForCausalLM.from_pretrained(folder / "lm", local_files_only=True, dtype=torch.float32)
         tokenizer: CaptionTokenizer = (ClipTokens(merges if merges.exists() else None) if about["tokens"] == "clip"
                                        else LanguageModelTokens(str(folder / "tokenizer")))

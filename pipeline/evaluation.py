@@ -22,9 +22,10 @@ from pipeline.core.tables import read_captions, read_table
 from pipeline.features.embedding import reference_source
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.stores import half, read, read_origin, unit
+from pipeline.methods.base import Method
 from pipeline.metrics import bootstrap, captions, clip, java
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.systems import Setting, System, make_method, settings_of
+from pipeline.systems import Setting, System, clip_of, make_method, settings_of
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
     earlier run is not scored again.
     """
     wanted = section(EvaluationParams, params, "evaluation")
-    settings = settings_of(system, make_method(name, system), params)
-    judged = {_judge_digest(system, setting, wanted.judge) for setting in settings.values()}
+    method = make_method(name, system)
+    settings = settings_of(system, method, params)
+    judged = {_judge_digest(system, method, setting, wanted.judge) for setting in settings.values()}
     with kept_ledgers(paths.scores(name)) as kept:
         ledgers = {setting: kept.open(_fingerprint(name, setting, value, wanted, params)) for setting, value in settings.items()}
         missing = {setting: settings[setting] for setting, ledger in ledgers.items() if not ledger.done}
@@ -66,11 +68,14 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
         write_json(paths.metrics(name), metrics)
 
 
-def _judge_digest(system: System, setting: Setting, judge: str) -> str:
-    """Of the judge that looked at a setting's pictures."""
+def _judge_digest(system: System, method: Method, setting: Setting, judge: str) -> str:
+    """Of the judge that looked at a setting's pictures; `UserError` if the system looked, or looked sentences up, with the same CLIP."""
     pictures = ImageSet(setting.test)
     digest = read_origin(pictures.features(judge)).clip_digest
     require_another(judge, digest, system.clip, read_origin(pictures.features(system.clip)).clip_digest)
+    if "text" in method.looks_at:
+        clip = clip_of(system.looks_up)
+        require_another(judge, digest, clip, read_origin(paths.text_features(clip, setting.support)).clip_digest)
     return digest
 
 

@@ -99,20 +99,18 @@ def read_comparisons(table: Path) -> list[Comparison]:
     return list(_read(comparisons_file(table), Comparison))
 
 
-def read_cider(table: Path) -> dict[Key, NDArray[np.float32]]:
-    """CIDEr per image of each row of a table. Raises `UserError` where it is not as it was written."""
+def read_cider(table: Path, of: Sequence[Row]) -> dict[Key, NDArray[np.float32]]:
+    """CIDEr per image of these rows of a table, without rows that have none of their own. Raises `UserError` for a damaged file."""
     file = table.with_suffix(".parquet")
     if not file.exists():
         return {}
     try:
         rows = pq.read_table(file).to_pylist()
-        found = {(row["system"], row["variant"], row["seed"], row["setting"]): np.array(row["CIDEr"], np.float32) for row in rows}
-        whole = [row["digest"] for row in rows] == [_digest_of_cider(key, values) for key, values in found.items()]
+        scores = {(row["system"], row["variant"], row["seed"], row["setting"]): np.array(row["CIDEr"], np.float32) for row in rows}
+        digests = dict(zip(scores, (row["digest"] for row in rows), strict=True))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({' '.join(str(error).split())[:100]}): run its sweep again") from None
-    if not whole:
-        raise UserError(f"{file} is not as it was made: run its sweep again")
-    return found
+    return {row.key: scores[row.key] for row in of if row.key in scores and digests[row.key] == _digest_of_cider(row, scores[row.key])}
 
 
 def write_rows(table: Path, rows: Sequence[Row], cider: dict[Key, NDArray[np.float32]]) -> None:
@@ -123,7 +121,7 @@ def write_rows(table: Path, rows: Sequence[Row], cider: dict[Key, NDArray[np.flo
     pq.write_table(pa.table({"system": pa.array(system, pa.string()), "variant": pa.array(variant, pa.string()),
                              "seed": pa.array(seed, pa.int64()), "setting": pa.array(setting, pa.string()),
                              "CIDEr": pa.array([cider[row.key] for row in rows], pa.list_(pa.float32())),
-                             "digest": pa.array([_digest_of_cider(row.key, cider[row.key]) for row in rows], pa.string())}), partial)
+                             "digest": pa.array([_digest_of_cider(row, cider[row.key]) for row in rows], pa.string())}), partial)
     replace(partial, table.with_suffix(".parquet"))
     _write(table, rows, Row)
 
@@ -154,8 +152,9 @@ def _digest(texts: Sequence[str]) -> str:
     return digest_of(list(texts))[:16]
 
 
-def _digest_of_cider(key: Key, values: NDArray[np.float32]) -> str:
-    return digest_of([*key, values.tobytes().hex()])[:16]
+def _digest_of_cider(row: Row, values: NDArray[np.float32]) -> str:
+    """Of scores that belong to a row: those of the same variation in another run do not."""
+    return digest_of([*row.key, row.fingerprint, values.astype(np.float32).tobytes().hex()])[:16]
 
 
 def _read(file: Path, cls: type[_T]) -> Iterator[_T]:

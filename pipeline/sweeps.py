@@ -192,8 +192,9 @@ def finished(table: Path, wanted: dict[Key, str]) -> tuple[dict[Key, Row], dict[
     known: dict[str, tuple[Row, NDArray[np.float32]]] = {}
     for file in [table, *tables(table.parent)]:
         try:
-            cider = read_cider(file)
-            known = {row.fingerprint: (row, cider[row.key]) for row in read_rows(file) if row.key in cider} | known
+            rows = read_rows(file)
+            cider = read_cider(file, rows)
+            known = {row.fingerprint: (row, cider[row.key]) for row in rows if row.key in cider} | known
         except UserError:  # damaged or of an older layout: its rows are computed again
             continue
     found = {key: known[fingerprint] for key, fingerprint in wanted.items() if fingerprint in known}

@@ -24,6 +24,7 @@ from pipeline.foundation.contrastive import Recipe, write_untrained
 from pipeline.methods.base import VectorMapper
 from tests.project import Project
 
+_UNSEALED = artefacts._unsealed
 torch.set_num_threads(1)  # models this small lose by threads, and sums keep their order
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,6 +33,12 @@ def _believe_what_has_no_manifest() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(artefacts, "_unsealed", lambda path: path)
         yield
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Believe nothing without a manifest, as outside the tests."""
+    monkeypatch.setattr(artefacts, "_unsealed", _UNSEALED)
 
 
 CAPTIONS = [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -309,6 +310,21 @@ def test_captions_may_be_as_long_as_the_longest_one_in_training(tiny_clip_folder
     torch.manual_seed(0)
     decoder = build(small(max_tokens=12), tiny_clip_folder, 5).eval()
     assert len(decoder.generate(condition(2, 5), Decoding(beams=beams, max_new_tokens=12))) == 2
+
+
+def test_more_beams_than_there_are_words_to_choose_from_are_named(tiny_clip_folder, user_error):
+    decoder = build(small(), tiny_clip_folder).eval()
+    words = decoder.lm.get_input_embeddings().num_embeddings
+    decoder.generate(condition(2), Decoding(beams=words // 2, max_new_tokens=2))
+    assert "captioning.beams is" in user_error(decoder.generate, condition(2), Decoding(beams=words // 2 + 1, max_new_tokens=2))
+
+
+def test_a_language_model_without_some_of_its_weights_or_with_no_numbers_is_refused(language_model, tiny_clip_folder, user_error):
+    weights = load_file(language_model / "model.safetensors")
+    save_file({key: value for key, value in weights.items() if "mlp" not in key}, language_model / "model.safetensors", {"format": "pt"})
+    assert "its weights lack" in user_error(build, small(pretrained=str(language_model)), tiny_clip_folder)
+    save_file({key: value * float("nan") for key, value in weights.items()}, language_model / "model.safetensors", {"format": "pt"})
+    assert "no number" in user_error(build, small(pretrained=str(language_model)), tiny_clip_folder)
 
 
 def test_padding_fills_each_row_behind_its_end():

@@ -39,7 +39,7 @@ def test_every_stage_and_method_has_its_digests(tmp_path: Path, monkeypatch: pyt
     stages.code.code()
     written = {str(file.relative_to("data/code")) for file in Path("data/code").rglob("*.json")}
     needed = {template(name)["cmd"].split()[2].removeprefix("stages.") + ".json" for name in STAGES}
-    assert written == needed | {"manifest.json"} | {f"methods/{name}.json" for name in METHODS}
+    assert written == needed | {"unpaired-manifest.json"} | {f"methods/{name}.json" for name in METHODS}
     for name in METHODS:
         assert f"pipeline/methods/{name}.py" in read_json(Path(f"data/code/methods/{name}.json"))
         assert f"pipeline/methods/{name}.py" not in read_json(Path("data/code/train.json"))

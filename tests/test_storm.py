@@ -30,6 +30,9 @@ from tests.storm.weather import Weather
 damages, inputs, interruptions, names = (import_module(f"tests.storm.{name}") for name in ("damages", "inputs", "interruptions", "names"))
 
 
+pytestmark = pytest.mark.usefixtures("strict")
+
+
 class Late(random.Random):
     """Kills when all is done."""
 

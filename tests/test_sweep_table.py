@@ -46,7 +46,7 @@ def test_rows_are_read_as_they_were_written_whatever_was_varied(table):
     assert [(row.values, row.seed) for row in rows] == [(values, seed) for values in VARIANTS for seed in (0, 1)]
     assert replace(rows[2], seed=0) == ROW
     assert rows[2].key == ("knight", '{"train.k": 3}', 0, "pictures.in-domain")
-    cider = read_cider(table)
+    cider = read_cider(table, rows)
     assert cider.keys() == {row.key for row in rows}
     assert all(np.array_equal(cider[key], values) for key, values in cider_of(rows).items())
 
@@ -56,7 +56,7 @@ def test_rows_keep_four_digits_and_the_same_rows_give_the_same_bytes(table):
     write_rows(table, rows, cider_of(rows))
     first = table.read_bytes(), table.with_suffix(".parquet").read_bytes()
     assert {row.CIDEr for row in read_rows(table)} == {61.1235}
-    write_rows(table, read_rows(table), read_cider(table))
+    write_rows(table, read_rows(table), read_cider(table, rows))
     assert (table.read_bytes(), table.with_suffix(".parquet").read_bytes()) == first
     assert not list(table.parent.glob("*.partial"))
 
@@ -67,7 +67,7 @@ def test_a_table_without_rows_is_a_header_and_a_missing_or_empty_one_has_none(tm
     (tmp_path / "empty.csv").touch()
     for name in ("k", "empty", "missing"):
         assert read_rows(tmp_path / f"{name}.csv") == []
-        assert read_cider(tmp_path / f"{name}.csv") == {}
+        assert read_cider(tmp_path / f"{name}.csv", [ROW]) == {}
         assert read_comparisons(tmp_path / f"{name}.csv") == []
 
 
@@ -112,15 +112,22 @@ def test_an_edited_comparison_is_named(tmp_path, user_error, column, value):
     assert "k-comparisons.csv, line 2: the row is not as it was made" in user_error(read_comparisons, tmp_path / "k.csv")
 
 
-def test_scores_per_image_that_were_changed_or_are_damaged_are_named(table, user_error):
-    file = table.with_suffix(".parquet")
+def test_scores_per_image_that_were_changed_belong_to_no_row_and_damaged_ones_are_named(table, user_error):
+    rows, file = read_rows(table), table.with_suffix(".parquet")
     content, whole = file.read_bytes(), pq.read_table(file)
-    changed = whole.set_column(whole.column_names.index("CIDEr"), "CIDEr", [[[1.0, 2.0]] * len(whole)])
+    changed = whole.set_column(whole.column_names.index("CIDEr"), "CIDEr", [[[7.0, 8.5]] * len(whole)])
     pq.write_table(changed, file)
-    assert "k.parquet is not as it was made" in user_error(read_cider, table)
+    assert read_cider(table, rows) == {}
     for damage in (content[:100], b"", content[:-60] + bytes(60), b"nonsense"):
         file.write_bytes(damage)
-        assert "k.parquet is damaged" in user_error(read_cider, table)
+        assert "k.parquet is damaged" in user_error(read_cider, table, rows)
+
+
+def test_scores_per_image_of_another_run_belong_to_no_row(table):
+    """As a kill between the two files leaves them, or half of them restored."""
+    rows = read_rows(table)
+    again = [replace(rows[0], fingerprint="another run"), *rows[1:]]
+    assert read_cider(table, again).keys() == {row.key for row in rows[1:]}
 
 
 def test_a_table_that_lacks_a_column_or_breaks_off_in_a_line_is_named(table, user_error):

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, read_json, sync, write_json
 
-MANIFEST = "manifest.json"
+MANIFEST = "unpaired-manifest.json"
 
 
 def seal(folder: Path) -> None:
@@ -83,7 +83,11 @@ def _check(root: Path, state: _State) -> None:
     except (KeyError, TypeError, ValueError, UserError):
         raise UserError(f"{root / MANIFEST} is damaged: {repair(root)}") from None
     for name, size, *_ in state:
-        if name != MANIFEST and listed.pop(name, None) != [size, digest_file(root / name)]:
+        if name == MANIFEST:
+            continue
+        if name not in listed:
+            raise UserError(f"{root / name} does not belong there: remove it")
+        if listed.pop(name) != [size, digest_file(root / name)]:
             raise UserError(f"{root / name} is not as it was made: {repair(root)}")
     if listed:
         raise UserError(f"{root / min(listed)} is missing: {repair(root)}")
@@ -92,9 +96,10 @@ def _check(root: Path, state: _State) -> None:
 def repair(root: Path) -> str:
     """What to do about a damaged artefact: DVC may hold it unharmed, but looks at neither; its stage makes it anew."""
     if root.parts[:2] == ("data", "foundation"):
-        return f"restore it with `git checkout -- {root}`"
-    stage = _stage_of(root)
-    return f"delete it and run `dvc checkout {root}`; where that brings the same, run `dvc repro --force --single-item {stage or 'STAGE'}`"
+        return f"restore it with `git checkout -- {root}`, or put a whole one there"
+    if stage := _stage_of(root):
+        return f"delete it and run `dvc checkout {root}`; where that brings the same, run `dvc repro --force --single-item {stage}`"
+    return "replace it, if it is yours; else delete it and run the same command again"
 
 
 def _stage_of(root: Path) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -27,7 +27,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 @contextmanager
-def loading(folder: object, what: str, advice: str) -> Iterator[None]:
+def loading(folder: object, what: str, advice: str | Callable[[], str]) -> Iterator[None]:
     """Turn whatever libraries raise on files that are missing, damaged or of another shape into one `UserError`.
 
     what: that the folder should hold. advice: what to do. An exhausted disk or memory is left as it is.
@@ -38,7 +38,8 @@ def loading(folder: object, what: str, advice: str) -> Iterator[None]:
         if isinstance(error, UserError) or _exhausted(error):
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"{folder} holds no {what} that can be loaded ({reason}): {advice}") from None
+        told = advice if isinstance(advice, str) else advice()
+        raise UserError(f"{folder} holds no {what} that can be loaded ({reason}): {told}") from None
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ def digest_file(path: Path) -> str:
         raise UserError(f"{path} is missing: run `dvc repro`") from None
 
 
-def file_stamp(path: Path) -> tuple[str, int]:
-    """Name and size: enough to notice that a picture was exchanged between a kill and the resumed run."""
-    return path.name, path.stat().st_size if path.exists() else -1
+def file_stamp(path: Path) -> tuple[str, int, int]:
+    """Name, size and time of change: enough to notice that a picture was exchanged between a kill and the resumed run."""
+    about = path.stat() if path.exists() else None
+    return path.name, about.st_size if about else -1, about.st_mtime_ns if about else 0
 
 
 def digest_tree(folder: Path) -> str:
@@ -45,7 +46,7 @@ def digest_tree(folder: Path) -> str:
 def digest_model(folder: Path) -> str:
     """SHA-256 of what decides a model's answers: every file below `folder` but for its provenance, manifest and sample pictures,
     in hex."""
-    beside = ("provenance.json", "manifest.json")
+    beside = ("provenance.json", "unpaired-manifest.json")
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in beside and not p.name.startswith("pictures"))
     return digest_of([(path.relative_to(folder).as_posix(), digest_file(path)) for path in files])
 
@@ -100,10 +101,11 @@ def replace(finished: Path, target: Path) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; raises `UserError` when another process works in it. It goes at the end if it is empty."""
-    folder.mkdir(parents=True, exist_ok=True)
     lock = folder / ".lock"
-    with lock.open("w") as file:
+    with ExitStack() as stack:
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(lock.open("w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
                 raise BlockingIOError  # its holder has just taken it away, and perhaps another has made it anew
@@ -114,7 +116,8 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             if [path.name for path in folder.iterdir()] == [lock.name]:
                 lock.unlink()
-                folder.rmdir()
+                with suppress(OSError):  # another process has just come
+                    folder.rmdir()
 
 
 def regular(path: Path) -> Path:

@@ -32,23 +32,29 @@ def checked(name: object, where: str = "") -> str:
 
 
 def check_names(params: Mapping[str, Any]) -> None:
-    """Raise `UserError` for the first name in params.yaml that is none. Sections that are missing or of another shape are left to those
-    who read them."""
+    """Raise `UserError` for the first name in params.yaml that is none, and for names that are not held as they should be: DVC takes
+    the keys of a mapping where a list belongs."""
     for place in PLACES:
-        for name in _found(params, place.split(".")):
+        for name in _found(params, place.split("."), "params.yaml"):
             checked(name, f"params.yaml: {place.split('.*')[0].rstrip('[]/')}")
 
 
-def _found(value: Any, path: list[str]) -> Iterator[Any]:
-    if not path:
-        yield value
-    elif path[0] == "*":
-        if isinstance(value, Mapping):
-            yield from value if len(path) == 1 else (name for inner in value.values() for name in _found(inner, path[1:]))
-    elif isinstance(value, Mapping) and (inner := value.get(path[0].rstrip("[]/"))) is not None:
-        if path[0].endswith("[]"):
-            yield from inner if isinstance(inner, list) else ()
-        elif path[0].endswith("/"):
-            yield from inner.split("/", 1) if isinstance(inner, str) else (inner,)
-        else:
-            yield from _found(inner, path[1:])
+def _found(value: Any, path: list[str], walked: str) -> Iterator[Any]:
+    """The names at a place below `value`; nothing where there is none."""
+    if not path or value is None:
+        yield from () if path else (value,)
+        return
+    if not isinstance(value, Mapping):
+        raise UserError(f"{walked} is {value!r:.80}, expected a mapping")
+    if path[0] == "*":
+        yield from value if len(path) == 1 else (name for key in value for name in _found(value[key], path[1:], f"{walked}.{key}"))
+        return
+    inner = value.get(key := path[0].rstrip("[]/"))
+    if path[0].endswith("[]"):
+        if not isinstance(inner, list | None):
+            raise UserError(f"{walked}.{key} is {inner!r:.80}, expected a list")
+        yield from inner or ()
+    elif path[0].endswith("/"):
+        yield from inner.split("/", 1) if isinstance(inner, str) else () if inner is None else (inner,)
+    elif inner is not None:
+        yield from _found(inner, path[1:], f"{walked}.{key}".replace("params.yaml.", "params.yaml: "))

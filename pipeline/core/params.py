@@ -16,7 +16,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.core.errors import UserError
 
 T = TypeVar("T")
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Whole = Annotated[int, Field(ge=0, le=10**9)]
 Size = Annotated[int, Field(ge=1, le=2**16)]  # of a part of a model
@@ -39,7 +39,7 @@ def load(file: Path = PARAMS_FILE) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{file} is missing: run this from the project's root") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, KeyError, RecursionError) as error:  # ruamel lets what a value cannot be through
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file} must hold a mapping of parameters")
@@ -73,7 +73,7 @@ def check(cls: type[T], value: Any, where: str) -> T:
     try:
         # JSON mode: strict about types, yet a YAML list may become a tuple
         return adapter.validate_json(json.dumps({} if value is None else value))
-    except (ValidationError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # what pydantic, or JSON, refuses
         raise UserError(_one_line(error, cls, value, where)) from None
 
 

@@ -6,30 +6,36 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.core import paths
 from pipeline.core.artefacts import publish
 from pipeline.core.code import code_digest
+from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of, locked, replace, sync
+
+_PUBLISHED = "published"
 
 
 class Ledger:
     """Which shards of a piece of work are finished: `done` maps each to what was recorded of it. One JSON line a shard in `file`.
 
+    files: that the shards found there consist of.
     A shard is believed only if its line and its files are as they were recorded: a power cut, or a hand in the scratch, costs that shard.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.done: dict[str, Any] = {}
+        self.files: set[Path] = set()
         self._lines: dict[str, str] = {}
         if file.exists():
             for line in file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:  # behind the last newline a kill cut it off
                 if (entry := _read_line(line)) is not None and _as_recorded(file.parent, entry["files"]):
                     self.done[entry["shard"]] = entry["value"]
+                    self.files |= {file.parent / name for name in entry["files"]}
                     self._lines[entry["shard"]] = line + "\n"
             self._rewrite()
 
@@ -46,10 +52,12 @@ class Ledger:
         self._lines[shard] = line
 
     def _write(self, line: str) -> None:
+        new = not self.file.exists()
         with self.file.open("a", encoding="utf-8") as file:
             file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        sync(self.file)
+        if new:
+            sync(self.file.parent)
 
     def _rewrite(self) -> None:
         """Drop lines that are not believed, and a half-written last one, so that the next entry starts on a line of its own."""
@@ -86,10 +94,11 @@ class Work(Ledger):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.output = folder / "output"
-        if not self.output.exists():  # never begun, or killed right after its output was published
-            (folder / "ledger.jsonl").unlink(missing_ok=True)
         self.output.mkdir(parents=True, exist_ok=True)
         super().__init__(folder / "ledger.jsonl")
+        for path in self.output.rglob("*"):
+            if path.is_file() and path not in self.files:  # of a shard that was never finished
+                path.unlink()
 
 
 @contextmanager
@@ -100,14 +109,21 @@ def resumable(target: Path, *code: str, **identity: Any) -> Iterator[Work]:
     bytes (parameters, digests of inputs and models). An interrupted run with the same code and identity finds its finished shards
     again; work of another one is left behind and swept away when this one succeeds. Raises `UserError` if another process works on the
     same artefact.
+
+    What is published below data/ shares its bytes on the disk with the scratch, which stays until another artefact is begun: DVC, ended
+    before it noted the artefact, removes it and runs its stage again.
     """
     with held(target) as place:
         work = Work(place / digest_of({**identity, "code": code_digest(*code)})[:16])
         yield work
-        publish(work.output, target)
-        for stale in place.iterdir():
-            if stale.is_dir():
-                shutil.rmtree(stale)
+        finished = place / "finished"
+        shutil.rmtree(finished, ignore_errors=True)
+        shutil.copytree(work.output, finished, copy_function=os.link)
+        publish(finished, target)
+        (work.folder / _PUBLISHED).touch()
+        for other in place.iterdir():
+            if other.is_dir() and (other != work.folder or not _is_ours(target)):
+                shutil.rmtree(other)
 
 
 @contextmanager
@@ -156,10 +172,23 @@ def kept_ledgers(target: Path) -> Iterator[Ledgers]:
 @contextmanager
 def held(target: Path) -> Iterator[Path]:
     """The scratch folder of an artefact, for this process alone, else a `UserError`: below `.work` for what lies in data/, or beside it."""
-    ours = target.parts[:1] == paths.DATA.parts
-    place = paths.WORK / "-".join(target.parts) if ours else target.with_name(target.name + ".scratch")
+    place = paths.WORK / "+".join(target.parts) if _is_ours(target) else target.with_name(target.name + ".scratch")  # no name has a +
     with locked(place):
+        _forget_published(place)
         yield place
+
+
+def _is_ours(target: Path) -> bool:
+    return target.parts[:1] == paths.DATA.parts
+
+
+def _forget_published(current: Path) -> None:
+    """Remove the scratch of other artefacts that are published, unless a process is at it."""
+    for mark in paths.WORK.glob(f"*/*/{_PUBLISHED}"):
+        place = mark.parent.parent
+        if place != current:
+            with suppress(UserError), locked(place):
+                shutil.rmtree(mark.parent)
 
 
 @contextmanager

@@ -25,13 +25,19 @@ def rest_collector() -> Callable[[], None]:
     return lambda: gc.set_threshold(*thresholds)
 
 
-def leave(code: int | str | None) -> NoReturn:
+def leave(code: object) -> NoReturn:
     """End the process with this code once its threads have ended and its exit functions have run.
 
     Python would take torch apart for 2 s more.
     """
     global _code
-    _code = int(code or 0)
+    _code = code if isinstance(code, int) else int(code is not None)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads any more, or there is no room: not all was said
+            _code = _code or 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     raise SystemExit(_code)
 
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.errors import UserError
 from pipeline.core.files import UNWANTED, file_inside, inside, write_json
 from pipeline.core.params import Count, Seed, StrictParams
@@ -87,6 +88,7 @@ class Cleaned:
 
 def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
     """Write the folder `out`, complete or not at all, from the data set below `raw`, and return the report."""
+    whole_if_sealed(raw)
     records = read_records(raw, params.source, params.format, params.split, params.max_bytes)
     of_train = [caption for caption in records.captions if caption.split in TRAIN_SPLITS]
     asked_for = params.train_splits if params.format in ("karpathy", "maccap") else ("train",)

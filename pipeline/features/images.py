@@ -70,7 +70,7 @@ def _version(path: Path) -> tuple[int, ...]:
 def _members(tar: Path, version: tuple[int, ...]) -> dict[str, tuple[int, int]]:
     """Offset and size of every file in a tar file. version: so that an exchanged file is read anew."""
     try:
-        with tarfile.open(tar, "r:") as file:
+        with tarfile.open(regular(tar), "r:") as file:
             return {member.name: (member.offset_data, member.size) for member in file if member.isreg()}
     except FileNotFoundError:
         raise UserError(f"{tar} is missing: run `dvc repro`") from None
@@ -90,9 +90,9 @@ def write_pictures(tar: Path, pictures: dict[str, Image.Image], texts: dict[str,
                 file.addfile(about, io.BytesIO(content))
 
 
-def source_stamp(source: Source) -> tuple[str, int]:
-    """Name and size: enough to notice that a picture was exchanged between a kill and the resumed run."""
-    return (str(source), source.size) if isinstance(source, Member) else file_stamp(source)
+def source_stamp(source: Source) -> tuple[str, int, int]:
+    """Name, size and time of change: enough to notice that a picture was exchanged between a kill and the resumed run."""
+    return (str(source), source.size, file_stamp(source.tar)[2]) if isinstance(source, Member) else file_stamp(source)
 
 
 def open_image(path: Source) -> Image.Image:
@@ -149,6 +149,7 @@ def list_images(path: Path) -> tuple[list[Path], list[Path]]:
         return [path], []
     found = sorted(p for p in path.rglob("*") if not p.is_dir())
     pictures = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
+    listed = set(pictures)
     if not pictures:
         raise UserError(f"{path}: no pictures in this folder (looked for {', '.join(sorted(SUFFIXES))})")
-    return pictures, [p for p in found if p not in set(pictures)]
+    return pictures, [p for p in found if p not in listed]

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pipeline.core import paths
-from pipeline.core.artefacts import seal
+from pipeline.core.artefacts import MANIFEST, seal
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, read_json, write_json
 from pipeline.core.params import suggest
@@ -71,6 +71,7 @@ def complete_provenance(name: str, folder: Path) -> None:
     """Add digests, limits and measured figures to the provenance file that training wrote."""
     model, provenance = MODELS[name], read_json(folder / "provenance.json")
     digests = _digests(model, folder)
+    (folder / MANIFEST).unlink(missing_ok=True)  # of what it is no longer, should this end before it is sealed
     write_json(folder / "provenance.json", {**provenance, "weights_sha256": digests if len(digests) > 1 else next(iter(digests.values())),
                                             "limits": model.limits, "figures": model.measure(folder)})
     seal(folder)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from PIL import Image
 
 from pipeline.core import paths
+from pipeline.core.artefacts import whole_if_sealed
 from pipeline.features.images import Source, locate, open_image
 from pipeline.report.data import Result, SettingResults
 
@@ -71,7 +72,7 @@ def embed(file: Source) -> Embedded:
 
 
 def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
-    image = embed(locate(paths.ImageSet(setting.setting.test).folder, setting.files[image_id]))
+    image = embed(locate(whole_if_sealed(paths.ImageSet(setting.setting.test).folder), setting.files[image_id]))
     captions = tuple(Caption(r.system.name, r.captions[image_id], r.cider[image_id]) for r in results)
     return Picture(**asdict(image), image_id=image_id, references=tuple(setting.references[image_id]), captions=captions)
 

@@ -62,7 +62,7 @@ class SynthesisParams(StrictParams):
     seed: Seed = 0
     steps: Count = 20
     guidance: Annotated[float, Field(ge=1, le=1e3, allow_inf_nan=False)] = 7.5
-    size: Annotated[int, Field(ge=8, le=2**13)] | None = None
+    size: Annotated[int, Field(ge=8, le=2**13, multiple_of=8)] | None = None
     batch: Count = 64
     attempts: Count = 3
     precision: Precision = "auto"

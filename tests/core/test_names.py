@@ -93,9 +93,23 @@ def test_a_bad_name_is_found_in_every_place(place: str, user_error) -> None:
         assert user_error(check_names, with_name(place, name)).startswith(f"params.yaml: {place.split('.')[0]}")
 
 
-def test_sections_of_another_shape_are_left_to_their_readers() -> None:
-    for value in (None, [], "text", 3, {"scenes": None}):
-        check_names(dict.fromkeys({place.split(".")[0] for place in PLACES}, value))
+def test_sections_that_are_not_there_are_left_to_their_readers() -> None:
+    for params in ({}, dict.fromkeys({place.split(".")[0] for place in PLACES}), {"systems": {"knight": None}}):
+        check_names(params)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_names_that_are_held_in_another_way_are_refused(place: str, user_error) -> None:
+    """DVC makes paths of a mapping's keys where a list belongs."""
+    section, *rest = place.split(".")
+    for value in ([], "text", 3):
+        assert user_error(check_names, {section: value}).startswith(f"params.yaml: {section} is {value!r}, expected a mapping")
+    if place.endswith("[]"):
+        for value in ({"../x": 1}, "../x", 3):
+            inner: Any = value
+            for part in reversed(rest):
+                inner = {part.rstrip("[]"): inner}
+            assert "expected a list" in user_error(check_names, {section: inner})
 
 
 def test_the_names_of_the_default_and_the_presets_pass() -> None:

@@ -91,6 +91,19 @@ def test_a_section_that_is_no_mapping_is_named(user_error, value):
     assert f"systems is {value!r}, expected a mapping" in user_error(entries, {"systems": value}, "systems")
 
 
+@pytest.mark.parametrize("text", ["a: 2024-02-30", "a: !!float abc", "a: !!int x", "a: !!bool x", "a: " + "9" * 5000, "a: " + "[" * 3000])
+def test_a_value_that_yaml_cannot_make_is_one_line(tmp_path, user_error, text):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    assert f"{file} cannot be read" in user_error(load, file)
+
+
+def test_a_value_that_holds_itself_is_one_line(tmp_path, user_error):
+    file = tmp_path / "params.yaml"
+    file.write_text("a: &x {steps: [*x]}")
+    assert "here cannot be read" in user_error(check, Example, load(file)["a"], "here")
+
+
 def test_a_missing_file_says_where_to_stand(tmp_path, monkeypatch, user_error):
     monkeypatch.chdir(tmp_path)
     assert user_error(load) == "params.yaml is missing: run this from the project's root"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,7 +119,45 @@ def test_success_sweeps_the_scratch_of_every_earlier_attempt():
             work_until(2, [], seed=seed)
     assert len(list(Path(paths.WORK).rglob("ledger.jsonl"))) == 2
     work_until(None, [], seed=3)
-    assert not [path for path in Path(paths.WORK).rglob("*") if path.is_dir() and path.parent != Path(paths.WORK)]
+    assert len(list(Path(paths.WORK).rglob("ledger.jsonl"))) == 1
+
+
+def test_what_is_published_is_not_made_again_until_another_artefact_is_begun():
+    """DVC removes an artefact that it had not noted when it was ended, and runs its stage again."""
+    work_until(None, [], seed=1)
+    shutil.rmtree(TARGET)
+    computed: list[str] = []
+    work_until(None, computed, seed=1)
+    assert computed == []
+    assert published() == {"0": "0", "8": "8", "16": "16"}
+    work_until(None, [], target=Path("data/features/other"), seed=1)
+    assert [path.name for path in Path(paths.WORK).iterdir()] == ["data+features+other"]
+    work_until(None, computed, seed=1)
+    assert computed == ["0", "8", "16"]
+
+
+def test_what_is_published_elsewhere_leaves_no_scratch(tmp_path):
+    work_until(None, [], target=tmp_path / "mine", seed=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_published_file_that_is_written_anew_leaves_the_scratch_as_it_was():
+    work_until(None, [], seed=1)
+    (TARGET / "0").unlink()
+    (TARGET / "0").write_text("edited")
+    work_until(None, [], seed=1)
+    assert published() == {"0": "0", "8": "8", "16": "16"}
+
+
+def test_files_of_a_shard_that_was_never_finished_are_not_published():
+    """Zarr writes `0.<uuid>.partial` first, and a kill leaves it there."""
+    with pytest.raises(Kill):
+        work_until(1, [], seed=1)
+    (output,) = Path(paths.WORK).rglob("output")
+    (output / "c").mkdir()
+    (output / "c/8.0809.partial").write_text("half")
+    work_until(None, [], seed=1)
+    assert not [path for path in TARGET.rglob("*") if "partial" in path.name]
 
 
 def test_success_leaves_the_scratch_of_other_artefacts_alone():
@@ -166,11 +205,14 @@ def test_the_artefact_appears_in_one_rename(monkeypatch):
 
 
 def test_a_kill_between_publishing_and_sweeping_does_not_empty_the_artefact(monkeypatch):
-    def die(path: Path) -> None:
+    real = resume.publish
+
+    def die(*folders: Path) -> None:
+        real(*folders)
         raise Kill
 
     with monkeypatch.context() as patch:
-        patch.setattr(resume.shutil, "rmtree", die)
+        patch.setattr(resume, "publish", die)
         with pytest.raises(Kill):
             work_until(None, [], seed=1)
     assert len(published()) == 3
@@ -339,10 +381,10 @@ def test_files_are_on_the_disk_before_they_are_noted_and_before_they_are_publish
     monkeypatch.setattr(files.os, "replace", rename)
     monkeypatch.setattr(Ledger, "_write", write)
     work_until(None, [], seed=1)
-    noted = [step for shard in ("0", "8", "16") for step in (f"sync {shard}", "sync output", f"note {shard}")]
-    assert done[: len(noted)] == noted
+    noted = [step for shard in ("0", "8", "16") for step in (f"sync {shard}", "sync output", f"note {shard}", "sync ledger.jsonl")]
+    assert [step for step in done if step in noted][: len(noted)] == noted
     published = done.index("rename corpus")
-    assert {"sync 0", "sync 8", "sync 16", "sync output"} <= set(done[len(noted) : published])
+    assert {"sync 0", "sync 8", "sync 16", "sync finished"} <= set(done[:published])
     assert done[published + 1 :] == ["sync features"]
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "UNPAIRED_DEVICE": "cpu"}
+ENVIRONMENT = {**{name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}, "PYTHONPATH": str(ROOT),
+               "UNPAIRED_DEVICE": "cpu"}
 PENDING = """
 import atexit, sys, threading, time
 from pathlib import Path
@@ -45,6 +46,14 @@ def test_what_other_threads_still_write_is_waited_for_and_the_rest_is_not_taken_
     ended = run(PENDING.format(code=code), tmp_path)
     assert (ended.returncode, ended.stdout, ended.stderr) == (code or 0, "said", "")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(("thread", "pool", "exit"), "whole")
+
+
+@pytest.mark.parametrize("code", ["0", "None", "'said'"])
+def test_where_nothing_can_be_said_any_more_the_end_is_quiet(tmp_path: Path, code: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", f"from pipeline.core.startup import leave; print('x', end=''); leave({code})"]
+        ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"")
 
 
 def test_an_uncaught_error_is_still_shown(tmp_path: Path) -> None:

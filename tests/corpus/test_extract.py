@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Picture
 
+from pipeline.core.artefacts import seal
 from pipeline.core.errors import UserError
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams, draw, extract, hold_out
@@ -243,6 +244,17 @@ def test_a_sentence_is_never_both_trained_on_and_held_out() -> None:
     assert not train & heldout
 
 
+def test_a_sealed_data_set_that_was_changed_is_refused_and_another_manifest_is_none_of_ours(tmp_path: Path, user_error) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/captions.txt").write_text("A cat.\nA dog.\n")
+    (tmp_path / "raw/manifest.json").write_text("{}")
+    extract(tmp_path / "raw", tmp_path / "out", ExtractParams("lines", "captions.txt"))
+    seal(tmp_path / "raw")
+    (tmp_path / "raw/captions.txt").write_text("A cat.\nA dig.\n")
+    message = user_error(extract, tmp_path / "raw", tmp_path / "out", ExtractParams("lines", "captions.txt"))
+    assert "captions.txt is not as it was made" in message
+
+
 def test_a_corpus_of_one_sentence_is_refused_with_advice_that_helps(tmp_path: Path, user_error) -> None:
     message = user_error(from_lines, tmp_path, "A cat.\n" * 60)
     assert "all 60 train captions are the same sentence" in message
@@ -267,7 +279,7 @@ def test_extracting_twice_writes_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         extract(tmp_path, tmp_path / name, KARPATHY)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["corpus.parquet", "images.parquet", "manifest.json", "references.parquet", "report.json"]
+    assert names == ["corpus.parquet", "images.parquet", "references.parquet", "report.json", "unpaired-manifest.json"]
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
 
 

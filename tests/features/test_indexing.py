@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,7 @@ def test_a_captions_neighbours_are_the_most_similar_others_best_first():
 def test_an_interrupted_search_goes_on_where_it_was_and_ends_in_the_same_bytes(monkeypatch):
     index()
     whole, real, searched = digest_tree(FOLDER), indexing.nearest_others, []
+    shutil.rmtree(paths.WORK)
 
     def killed_once(*arguments: object) -> object:
         searched.append(arguments[2].start)

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
 
+from pipeline.core import paths
 from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.params import check
 from pipeline.core.paths import ImageSet
@@ -277,6 +278,7 @@ def test_an_interrupted_tagging_looks_only_at_what_is_missing_and_ends_in_the_sa
     tag(pictures, load(folder))
     assert killed_once == [3, 0, 3, 1]
     resumed = digest_tree(tags_of(pictures))
+    shutil.rmtree(paths.WORK)
     tag(pictures, load(folder))
     assert killed_once[4:] == [3, 3, 1]
     assert digest_tree(tags_of(pictures)) == resumed

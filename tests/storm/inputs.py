@@ -223,7 +223,7 @@ def _models(weather: Weather, chance: random.Random) -> Iterator[str]:
     kept = folder.with_name(f"{model}.kept")
     folder.rename(kept)
     shutil.copytree(kept, folder)
-    (folder / "manifest.json").unlink()
+    (folder / "unpaired-manifest.json").unlink()
     file = chance.choice(sorted(path for path in folder.rglob("*") if path.is_file() and "pictures" not in path.name))
     what = _spoil(file, folder.parent / "pwned", chance)
     with aside(weather, stage):

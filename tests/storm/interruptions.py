@@ -99,7 +99,7 @@ def power_cuts(weather: Weather, rounds: int, chance: random.Random) -> Iterator
 
 
 def _keep_journal(journal: Path) -> None:
-    """Note every sync of the child: of a file its inode, size and time of change; of a folder its entries' inodes."""
+    """Note every sync of the child: of a file its inode, size and time of change; of a folder its own and its entries' inodes."""
     real = files.sync
 
     def sync(path: Path) -> None:
@@ -120,11 +120,11 @@ def _listing(weather: Weather) -> set[int]:
 
 def _lose_unsynced(weather: Weather, before: set[int], journal: Path, chance: random.Random) -> None:
     synced: dict[int, list[int]] = {}
-    kept: set[int] = set()
+    kept: set[tuple[int, int]] = set()
     for line in journal.read_text().splitlines() if journal.exists() else []:
         inode, is_folder, entries = json.loads(line)
         if is_folder:
-            kept |= set(entries)
+            kept |= {(inode, entry) for entry in entries}
         else:
             synced[inode] = entries
     for top in ("data", ".work"):
@@ -132,7 +132,7 @@ def _lose_unsynced(weather: Weather, before: set[int], journal: Path, chance: ra
             about = path.lstat()
             if about.st_ino in before or path.name == ".lock":
                 continue
-            if about.st_ino not in kept and chance.random() < 0.5:
+            if (path.parent.stat().st_ino, about.st_ino) not in kept and chance.random() < 0.5:
                 remove(path)  # its entry in the folder never came to the disk
             elif path.is_file() and synced.get(about.st_ino) != [about.st_size, about.st_mtime_ns]:
                 content = path.read_bytes()

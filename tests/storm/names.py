@@ -14,10 +14,6 @@ from tests.hostile import NAMES
 from tests.project import read_params
 from tests.storm.weather import Running, Weather
 
-_ARGUMENTS = {"stages.embed_text": 2, "stages.index": 2, "stages.embed_images": 2, "stages.tag": 2, "stages.embed_tags": 3,
-              "stages.refine": 2, "stages.project": 2}  # of the others, one
-_WITHOUT = ("stages.code", "stages.report")
-
 
 def names(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Each round a name in a place of params.yaml: `dvc repro`, and the stages that it names, called with it."""
@@ -26,18 +22,18 @@ def names(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]
     outside.mkdir(exist_ok=True)
     (outside / "precious.txt").write_text("mine")
     whole = read_params(folder)
-    modules = sorted({stage.module for stage in weather.stages} - set(_WITHOUT))
+    stages = sorted({stage.module: stage for stage in weather.stages if stage.arguments}.values(), key=lambda stage: stage.module)
     pairs = list(itertools.product(PLACES, _names(outside)))
     chance.shuffle(pairs)
     before = _listing(folder)
     for number, (place, name) in enumerate(itertools.islice(itertools.cycle(pairs), rounds)):
         weather.project.write_params(_with(whole, place, name))
-        module = modules[number % len(modules)]
-        count = _ARGUMENTS.get(module, 1)
-        position = chance.randrange(count)
-        arguments = [name if i == position else "scenes" for i in range(count)]
+        stage = stages[number % len(stages)]
+        position = chance.choice([i for i, argument in enumerate(stage.arguments) if not argument.startswith("--")])
+        arguments = [name if i == position else argument for i, argument in enumerate(stage.arguments)]
+        arguments = [*(each for each in arguments if each == "--drawn"), "--", *(each for each in arguments if each != "--drawn")]
         for command, ended in (("dvc repro", Running(weather, "dvc", ["repro"]).end()),
-                               (f"python -m {module} {arguments!r}", Running(weather, module, ["--", *arguments]).end())):
+                               (f"python -m {stage.module} {arguments!r}", Running(weather, stage.module, arguments).end())):
             what = f"{place} is {name!r:.60}, {command:.120}"
             if ended.status == 0:
                 yield f"{what}: succeeded"

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from pipeline.core import paths
 from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.params import check
 from pipeline.core.paths import ImageSet
@@ -251,7 +252,7 @@ def test_every_caption_has_its_picture_and_a_row_with_its_text_and_split(corpus)
 def test_pictures_lie_in_webdataset_shards_beside_their_captions(corpus):
     draw(StubGenerator())
     assert sorted(file.name for file in OUT.iterdir()) == [
-        "images.parquet", "manifest.json", *(f"pictures-{n:06d}.tar" for n in range(5)), "report.json"]
+        "images.parquet", *(f"pictures-{n:06d}.tar" for n in range(5)), "report.json", "unpaired-manifest.json"]
     for number in range(5):
         rows = range(5 * number, min(5 * number + 5, 23))
         with tarfile.open(OUT / f"pictures-{number:06d}.tar") as file:
@@ -326,6 +327,7 @@ def test_an_interrupted_synthesis_draws_only_what_is_missing_and_ends_in_the_sam
     draw(whole)
     expected = digest_tree(OUT)
     OUT.rename("aside")
+    shutil.rmtree(paths.WORK)
     first = StubGenerator(blank, killed_at)
     with pytest.raises(Killed):
         draw(first)
@@ -341,6 +343,7 @@ def test_a_kill_between_two_shards_loses_neither(corpus, monkeypatch):
     draw(StubGenerator())
     expected = digest_tree(OUT)
     OUT.rename("aside")
+    shutil.rmtree(paths.WORK)
     real = drawing.Work.record
 
     def record(work: drawing.Work, shard: str, *what: object) -> None:

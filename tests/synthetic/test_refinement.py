@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,6 +188,7 @@ def test_a_killed_refinement_goes_on_and_ends_in_the_same_bytes(corpus, monkeypa
     refine_pairs("tiny", "scenes", PARAMS, CPU)
     whole = digest_tree(paths.refined("tiny", "scenes"))
     paths.refined("tiny", "scenes").rename("aside")
+    shutil.rmtree(paths.WORK)
     with monkeypatch.context() as patch:
         kill_at(patch, 4)
         with pytest.raises(Killed):
