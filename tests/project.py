@@ -139,7 +139,7 @@ def become(module: str, arguments: tuple[str, ...], folder: Path, out: int, err:
         os.dup2(err, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         os.chdir(folder)
-        os.environ["UNPAIRED_DEVICE"] = "cpu"
+        os.environ |= {"UNPAIRED_DEVICE": "cpu", "PATH": f"{BIN}:{os.environ['PATH']}"}
         sys.argv = [module, *arguments]
         atexit._clear()  # what the test process would do at its end
         before()

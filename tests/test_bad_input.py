@@ -18,7 +18,10 @@ from tests.project import Project, patched, tiny_params
 
 
 def raw_file(project: Project) -> Path:
-    return project.folder / "data/raw/scenes/dataset.json"
+    """The data set's records, as a user's own that have no manifest."""
+    file = project.folder / "data/raw/scenes/dataset.json"
+    unseal(file)
+    return file
 
 
 def change_first_caption(text: str) -> Callable[[Project], None]:
@@ -166,6 +169,7 @@ def test_a_full_disk_is_one_line_and_the_older_artefact_stays(finished: Project,
     project = finished.copy(tmp_path / "copy")
     assert project.run_module(f"stages.{stage}", *arguments.split()).returncode == 0
     before = digest_tree(project.folder / "data" / artefact)
+    shutil.rmtree(project.folder / ".work")  # what is published lies there still
     result = project.run_module(f"stages.{stage}", *arguments.split(), before=patched(target, calls, full))
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr

@@ -68,7 +68,7 @@ def test_a_name_that_nobody_checks_is_noticed(finished: Project, tmp_path: Path,
     weather.stages = [stage for stage in weather.stages if stage.module == "stages.extract"]
     monkeypatch.setattr(rule, "_NAME", re.compile(".*"))
     monkeypatch.setattr(names, "PLACES", ["extract.*"])
-    monkeypatch.setattr(names, "NAMES", ["./scenes"])
+    monkeypatch.setattr(names, "NAMES", ["scenes/"])
     assert any("changed" in problem for problem in names.names(weather, 2, random.Random(0)))
 
 

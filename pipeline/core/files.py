@@ -129,10 +129,9 @@ def regular(path: Path) -> Path:
 
 def inside(folder: Path, name: str) -> Path:
     """The path of `name` below `folder`; a name that leaves the folder raises `UserError`."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise UserError(f"file name {name!r} leaves its folder {folder}: correct the record that holds it")
-    return path
+    if "\0" not in name and (path := (folder / name).resolve()).is_relative_to(folder.resolve()):
+        return path
+    raise UserError(f"file name {name!r} leaves its folder {folder}: correct the record that holds it")
 
 
 def file_inside(folder: Path, name: str, resolve: Callable[[Path, str], Path] = inside) -> Path:

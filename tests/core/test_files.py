@@ -86,7 +86,7 @@ def test_two_processes_never_work_in_one_folder(tmp_path, user_error):
         pass  # free again once the other process has ended
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "link/secret"])
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "link/secret", "a\0b"])
 def test_a_record_cannot_name_a_file_outside_its_data_set(tmp_path, name):
     folder = tmp_path / "raw"
     folder.mkdir()

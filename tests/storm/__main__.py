@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests import storm
-from tests.project import BIN, Project
+from tests.project import Project
 from tests.storm.weather import Weather, preload
 
 
@@ -23,7 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--project", type=Path, help="a finished tiny project, which is copied")
     asked = parser.parse_args(arguments)
-    os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
     preload()
     with tempfile.TemporaryDirectory() as place:
         if asked.project:
