@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,6 +134,7 @@ class Running:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self.pid = os.fork()
         if self.pid == 0:
+            os.setsid()
             if memory:
                 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
                 resource.setrlimit(resource.RLIMIT_AS, (held + memory, held + memory))
@@ -145,6 +146,9 @@ class Running:
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
+                if not os.WIFSIGNALED(status):
+                    with suppress(ProcessLookupError):
+                        os.killpg(pid, signal.SIGKILL)  # Java of a stage that ended early; one that is killed leaves its processes
                 self._log.seek(0)
                 return Ended(os.waitstatus_to_exitcode(status), self._log.read().decode(errors="replace"))
             passed = time.monotonic() - started
