@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 
+from pipeline.core.progress import track
 from tests.storm.weather import Weather, aside, remove, run
 
 DAMAGES: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
@@ -27,7 +28,7 @@ def _flipped(content: bytes, chance: random.Random) -> bytes | None:
 
 def damages(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Damage a file of an artefact, and run a stage that depends on it: it must name the damage, or come to the same result."""
-    for _ in range(rounds):
+    for _ in track(range(rounds), "damages", rounds, "rounds"):
         stage, dep = chance.choice([(stage, dep) for stage in weather.stages for dep in stage.deps
                                     if dep.startswith("data/") and not dep.startswith(("data/code", "data/sweeps"))])
         top = weather.path(dep)

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.errors import printable
+from pipeline.core.progress import track
 from tests.project import read_params
 from tests.storm.damages import DAMAGES
 from tests.storm.values import flaw_of
@@ -34,7 +35,7 @@ _PATIENCE = 60.0
 def inputs(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Each round one input of one kind."""
     kinds = [_captions, _captions, _pictures, _models, _shards]
-    for number in range(rounds):
+    for number in track(range(rounds), "inputs", rounds, "rounds"):
         yield from kinds[number % len(kinds)](weather, chance)
 
 

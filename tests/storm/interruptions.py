@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core import artefacts, files, resume
+from pipeline.core.progress import track
 from tests.project import BIN
 from tests.storm.weather import Weather, remove, run, start
 
 
 def kills(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Kill stages at random moments, and finish them: the same bytes must come out."""
-    for number in range(rounds):
+    for number in track(range(rounds), "kills", rounds, "rounds"):
         stage = weather.stages[number % len(weather.stages)]
         weather.take_away(stage)
         started = time.monotonic()
@@ -40,7 +41,7 @@ def kills(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]
 def dvc_kills(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Kill DVC alone or with its child while it runs a stage, and start it again until it succeeds."""
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "UNPAIRED_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    for number in range(rounds):
+    for number in track(range(rounds), "kills of DVC", rounds, "rounds"):
         stage = weather.stages[(7 * number) % len(weather.stages)]
         with tempfile.TemporaryFile() as log:
             dvc = subprocess.Popen(["dvc", "repro", "--force", "--single-item", stage.name], cwd=weather.project.folder, env=environment,
@@ -62,7 +63,7 @@ def dvc_kills(weather: Weather, rounds: int, chance: random.Random) -> Iterator[
 
 def writers(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Two processes make one artefact at once."""
-    for number in range(rounds):
+    for number in track(range(rounds), "writers", rounds, "rounds"):
         stage = weather.stages[number % len(weather.stages)]
         weather.take_away(stage)
         shutil.rmtree(weather.path(".work"), ignore_errors=True)
@@ -78,7 +79,7 @@ def writers(weather: Weather, rounds: int, chance: random.Random) -> Iterator[st
 
 def power_cuts(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Kill stages, and undo every write and every change of a folder that was not synced before."""
-    for number in range(rounds):
+    for number in track(range(rounds), "power cuts", rounds, "rounds"):
         stage = weather.stages[number % len(weather.stages)]
         weather.take_away(stage)
         shutil.rmtree(weather.path(".work"), ignore_errors=True)

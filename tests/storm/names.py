@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.names import PLACES
+from pipeline.core.progress import track
 from tests.hostile import NAMES
 from tests.project import read_params
 from tests.storm.weather import Running, Weather
@@ -26,7 +27,7 @@ def names(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]
     pairs = list(itertools.product(PLACES, _names(outside)))
     chance.shuffle(pairs)
     before = _listing(folder)
-    for number, (place, name) in enumerate(itertools.islice(itertools.cycle(pairs), rounds)):
+    for number, (place, name) in enumerate(track(itertools.islice(itertools.cycle(pairs), rounds), "names", rounds, "rounds")):
         weather.project.write_params(_with(whole, place, name))
         stage = stages[number % len(stages)]
         position = chance.choice([i for i, argument in enumerate(stage.arguments) if not argument.startswith("--")])

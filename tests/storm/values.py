@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import zarr
 from safetensors.torch import load_file
 
+from pipeline.core.progress import track
 from tests.project import read_params
 from tests.storm.weather import Running, Stage, Weather, aside
 
@@ -30,7 +31,7 @@ def values(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str
     folder = weather.project.folder
     whole = read_params(folder)
     keys = [key for key in _keys(whole) if key[0] != "sweeps"]
-    for _ in range(rounds):
+    for _ in track(range(rounds), "values", rounds, "rounds"):
         key = chance.choice(keys)
         readers = [stage for stage in weather.stages if any(_covers(param.split("."), list(key)) for param in stage.params)]
         stage = chance.choice(readers or [stage for stage in weather.stages if stage.module == "stages.code"])
