@@ -142,6 +142,8 @@ def become(module: str, arguments: tuple[str, ...], folder: Path, out: int, err:
         os.environ |= {"UNPAIRED_DEVICE": "cpu", "PATH": f"{BIN}:{os.environ['PATH']}"}
         sys.argv = [module, *arguments]
         atexit._clear()  # what the test process would do at its end
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(torch.get_num_threads())  # in a fork its pool is made anew: by one thread, two would race
         before()
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
