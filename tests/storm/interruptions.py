@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -16,20 +17,13 @@ from pathlib import Path
 from pipeline.core import artefacts, files, resume
 from pipeline.core.progress import track
 from tests.project import BIN
-from tests.storm.weather import Weather, remove, run, start
+from tests.storm.weather import Stage, Weather, remove, run, start
 
 
 def kills(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Kill stages at random moments, and finish them: the same bytes must come out."""
-    for number in track(range(rounds), "kills", rounds, "rounds"):
-        stage = weather.stages[number % len(weather.stages)]
-        weather.take_away(stage)
-        started = time.monotonic()
-        shutil.rmtree(weather.path(".work"), ignore_errors=True)
-        run(weather, stage)
-        took = time.monotonic() - started
-        weather.take_away(stage)
-        shutil.rmtree(weather.path(".work"), ignore_errors=True)
+    for stage in _each(weather, rounds, "kills"):
+        took = _takes(weather, stage)
         for _ in range(chance.randint(1, 3)):
             start(weather, stage).end(kill_after=chance.uniform(0, took))
             yield from (f"{stage.name}: killed, {problem}" for problem in weather.half())
@@ -63,10 +57,8 @@ def dvc_kills(weather: Weather, rounds: int, chance: random.Random) -> Iterator[
 
 def writers(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Two processes make one artefact at once."""
-    for number in track(range(rounds), "writers", rounds, "rounds"):
-        stage = weather.stages[number % len(weather.stages)]
-        weather.take_away(stage)
-        shutil.rmtree(weather.path(".work"), ignore_errors=True)
+    for stage in _each(weather, rounds, "writers"):
+        _forget(weather, stage)
         first = start(weather, stage)
         time.sleep(chance.uniform(0, 0.5))
         second = start(weather, stage)
@@ -79,24 +71,38 @@ def writers(weather: Weather, rounds: int, chance: random.Random) -> Iterator[st
 
 def power_cuts(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
     """Kill stages, and undo every write and every change of a folder that was not synced before."""
-    for number in track(range(rounds), "power cuts", rounds, "rounds"):
-        stage = weather.stages[number % len(weather.stages)]
-        weather.take_away(stage)
-        shutil.rmtree(weather.path(".work"), ignore_errors=True)
+    for stage in _each(weather, rounds, "power cuts"):
+        _forget(weather, stage)
         with tempfile.TemporaryDirectory() as place:
             journal = Path(place) / "synced"
             before = _listing(weather)
-            started = time.monotonic()
-            run(weather, stage)
-            took = time.monotonic() - started
-            weather.take_away(stage)
-            shutil.rmtree(weather.path(".work"), ignore_errors=True)
+            took = _takes(weather, stage)
             start(weather, stage, lambda journal=journal: _keep_journal(journal)).end(kill_after=chance.uniform(0, 1.1 * took))
             _lose_unsynced(weather, before, journal, chance)
         yield from (f"{stage.name}: power cut, {problem}" for problem in weather.half())
         ended = run(weather, stage)
         if ended.status != 0 or weather.unlike(stage):
             yield f"{stage.name}: after a power cut it ended with {ended.status} and other {weather.unlike(stage)}: {ended.said[-300:]}"
+
+
+def _each(weather: Weather, rounds: int, storm: str) -> Iterator[Stage]:
+    """One stage after the other, again from the first after the last."""
+    return track(itertools.islice(itertools.cycle(weather.stages), rounds), storm, rounds, "rounds")
+
+
+def _forget(weather: Weather, stage: Stage) -> None:
+    weather.take_away(stage)
+    shutil.rmtree(weather.path(".work"), ignore_errors=True)
+
+
+def _takes(weather: Weather, stage: Stage) -> float:
+    """Seconds from a stage's beginning to its end; afterwards its outputs and its scratch are away."""
+    _forget(weather, stage)
+    started = time.monotonic()
+    run(weather, stage)
+    took = time.monotonic() - started
+    _forget(weather, stage)
+    return took
 
 
 def _keep_journal(journal: Path) -> None:
