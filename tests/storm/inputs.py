@@ -64,6 +64,7 @@ def _captions(weather: Weather, chance: random.Random) -> Iterator[str]:
     file, packed = _packed(content, packing)
     if damage in DAMAGES and not inside:
         packed = DAMAGES[damage](packed, chance) or b""
+        content = packed if packing == "plain" else content  # a shorter text is a text
     raw = weather.path("data/raw/storm")
     shutil.rmtree(raw, ignore_errors=True)
     raw.mkdir()
