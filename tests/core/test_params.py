@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from dvc.utils.serialize import modify_yaml
 
+from pipeline.core.code import ROOT
 from pipeline.core.params import StrictParams, check, entries, load, pick, suggest
 
 
@@ -128,3 +131,15 @@ def test_an_unknown_word_among_hundreds_is_answered_with_the_near_one_and_some_o
     assert suggest("b777", known[:20]).count("...") == 0
     assert suggest("xyz", ["a", 3]) == "; available: 3, a"
     assert suggest("xyz", []) == "; available: nothing"
+
+
+@pytest.mark.parametrize("file", [ROOT / "params.yaml", *sorted((ROOT / "presets").iterdir())], ids=lambda file: file.stem)
+def test_an_experiment_with_a_value_of_its_own_changes_one_line(file: Path, tmp_path: Path) -> None:
+    ours = tmp_path / "params.yaml"
+    shutil.copyfile(file, ours)
+    with modify_yaml(str(ours)) as params:  # as `dvc exp run -S` does
+        params["systems"]["knight"]["train"]["k"] = 123456
+    before, after = file.read_text().splitlines(), ours.read_text().splitlines()
+    assert len(before) == len(after)
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == ["    train: {k: 123456, noise_std: 0.0, normalized: true}"]
