@@ -3,9 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup repro test lint sweeps
+.PHONY: setup repository repro test lint sweeps
 
-setup: $(VENV)/.installed
+setup: repository $(VENV)/.installed
+
+repository: # DVC refuses to work outside of one: said before the long installation
+	@$(PYTHON) -c 'import pathlib, sys; here = pathlib.Path.cwd(); \
+	    sys.exit(0 if any((folder / ".git").exists() for folder in (here, *here.parents)) else "DVC needs a git repository, and a ZIP \
+	holds none: run `git init && git add --all && git commit --message start`, then the same command again")'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 setup")'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
@@ -19,7 +20,7 @@ def examine() -> bool:
     found = [_library(names) for names in _LIBRARIES]
     if not all(found):
         return False  # the rest needs them
-    return all([_device(), _java(), _weights(), _systems()])
+    return all([_folder(), _device(), _java(), _weights(), _systems()])
 
 
 def _library(names: tuple[str, ...]) -> bool:
@@ -31,6 +32,18 @@ def _library(names: tuple[str, ...]) -> bool:
         except PackageNotFoundError:
             continue
     print(f"library    {' or '.join(names)} MISSING: run `make setup`")
+    return False
+
+
+def _folder() -> bool:
+    """What DVC wants of the place where the project lies."""
+    here = Path.cwd()
+    if not here.as_posix().isascii():
+        print(f"folder     {here}: `dvc exp run` with --temp or --queue fails below a name that is not plain ASCII (a fault of DVC's own); "
+              "all else works")
+    if any((folder / ".git").exists() for folder in (here, *here.parents)):
+        return True
+    print("git        MISSING: DVC needs a git repository: run `git init && git add --all && git commit --message start`")
     return False
 
 

@@ -19,7 +19,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-_COPIED = ("pipeline", "stages", "dvc.yaml", ".dvcignore", ".gitignore", "data/foundation", "data/synthetic/README.md")
+_COPIED = ("pipeline", "stages", "dvc.yaml", ".dvcignore", ".gitignore", "data/foundation",
+           *sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / "data").glob("*/README.md") if file.parent.name != "sweeps"))
 _YAML = YAML(typ="safe", pure=True)
 
 
@@ -125,6 +126,11 @@ class Project:
                 file.seek(0)
                 texts.append(file.read().decode())
         return subprocess.CompletedProcess([module, *arguments], status, *texts)
+
+    def locked(self, stage: str) -> dict[str, Any]:
+        """What dvc.lock holds of a stage."""
+        entry: dict[str, Any] = _YAML.load(self.folder / "dvc.lock")["stages"][stage]
+        return entry
 
     def stages_run(self, output: str) -> set[str]:
         """The stages that a `dvc repro` really ran, from what it printed."""

@@ -97,6 +97,12 @@ def test_doctor_finds_everything_in_a_finished_project_and_names_what_a_damaged_
     assert result.returncode == 1
     assert "data/foundation/micro" in result.stdout
     assert "git checkout" in result.stdout
+    assert "MISSING" not in result.stdout
+    (damaged.folder / ".git").rename(tmp_path / "git")
+    named = damaged.copy(tmp_path / "Übung")
+    without_git = unpaired(named, "doctor", check=False).stdout
+    assert "git        MISSING: DVC needs a git repository: run `git init" in without_git
+    assert "`dvc exp run` with --temp or --queue fails" in without_git
 
 
 def test_a_sweep_resumes_and_compares_its_systems(finished: Project, tmp_path: Path) -> None:

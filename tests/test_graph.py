@@ -60,3 +60,64 @@ def test_the_graph_stands_with_the_parameters_of_a_preset(preset: Path, tmp_path
         stages = {stage.name.split("@")[0] for stage in repo.index.stages}
     assert {"extract", "embed_text", "index", "train"} <= stages
     assert not {"synthesize", "embed_drawn", "refine", "project"} & stages
+
+
+def alone(system: str):
+    return lambda params: params.update(systems={system: params["systems"][system]})
+
+
+def nothing_drawn(params: dict) -> None:
+    params["synthesis"].update(corpora=[], clips=[], detectors=[])
+    del params["systems"]["syntic"]
+
+
+def nothing_tagged(params: dict) -> None:
+    nothing_drawn(params)
+    params["tag"].update(detectors=[], datasets=[], clips=[])
+    params["detectors"] = {}
+
+
+def without_album(params: dict) -> None:
+    del params["world"]["album"], params["extract"]["album"]
+    for place, key in ((params["embed"]["text"], "corpora"), (params["embed"]["images"], "datasets"), (params["tag"], "datasets"),
+                       (params["evaluation"], "datasets")):
+        place[key] = [name for name in place[key] if name != "album"]
+    params["settings"]["pictures"] = {"in-domain": {"test": "scenes", "support": "scenes"}}
+
+
+def without_pairs(params: dict) -> None:
+    del params["world"]["scenes-pairs"], params["extract"]["scenes-pairs"], params["systems"]["clipcap"]
+    params["embed"]["images"]["datasets"].remove("scenes-pairs")
+
+
+def no_system(params: dict) -> None:
+    params["systems"] = {}
+
+
+def smallest(params: dict) -> None:
+    for cut in (nothing_tagged, without_album, without_pairs, alone("clipre")):
+        cut(params)
+    params["index"]["corpora"] = []
+    params["sweeps"] = {}
+
+
+SUBSETS = [nothing_drawn, nothing_tagged, without_album, without_pairs, no_system, smallest]
+
+
+@pytest.mark.parametrize("cut", [*SUBSETS, *map(alone, ("capdec", "decap", "knight", "syntic", "clipcap", "clipre"))],
+                         ids=lambda cut: cut.__name__)
+def test_a_part_of_the_default_lacks_nothing_that_its_stages_wait_for(cut, tmp_path: Path) -> None:
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    cut(params)
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    shipped = ["pipeline", "stages", *(file.relative_to(ROOT).as_posix() for pattern in ("foundation/*/*", "sweeps/*", "*/README.md")
+                                       for file in (ROOT / "data").glob(pattern))]
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        made = [out.def_path for stage in repo.index.stages for out in stage.outs]
+        waited_for = {dep.def_path for stage in repo.index.stages for dep in stage.deps if dep.def_path != "params.yaml"}
+    there = [*shipped, *made]
+    for dep in waited_for:
+        assert any(f"{dep}/".startswith(f"{path}/") or path.startswith(f"{dep}/") for path in there), dep
+    assert any(path.startswith("data/report") for path in made)
