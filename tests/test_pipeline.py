@@ -131,6 +131,14 @@ def add_a_clip(project: Project) -> None:
     project.edit("embed.images.clips", ["micro", "mine"])
 
 
+def leave_litter(project: Project) -> None:
+    """As desktops and editors do, wherever somebody looked."""
+    for folder in ("pipeline", *(f"data/{name}" for name in ("raw/scenes/images", "raw/scenes", "corpus/scenes", "foundation/micro",
+                                                             "models/knight"))):
+        for name in (".DS_Store", "Thumbs.db", "._dataset.json", "desktop.ini", "dataset.json~"):
+            (project.folder / folder / name).write_text("litter")
+
+
 def of(system: str, *stages: str) -> set[str]:
     return {f"{stage}@{system}" for stage in stages or ("train", "caption", "evaluate")} | {"report"}
 
@@ -180,6 +188,7 @@ DRAWN = {"synthesize@scenes", "tag_drawn@detector-scenes"} | EMBEDDED
     (append("pipeline/core/errors.py", "CHANGED = 1"), set()),
     (append("pipeline/report/style.css", "p { margin: 0 }"), {"report"}),
     (append("pipeline/report/synthetic.html.j2", "<p>changed</p>"), {"report"}),
+    (leave_litter, set()),
     (append("data/foundation/judge/provenance.json", ""), {"embed_judged@scenes"} | EVALUATE),
     (add_a_method, of("mine")),
     # captions and scores wait for whole folders; their ledgers find that nothing changed
@@ -197,15 +206,17 @@ def test_an_edit_reruns_what_depends_on_it_and_nothing_else(finished: Project, t
     assert changed | downstream == expected
 
 
-def test_without_systems_that_learn_from_drawn_pictures_no_stage_draws_or_reads_any(finished: Project, tmp_path: Path) -> None:
+def test_without_systems_that_learn_from_drawn_pictures_no_stage_draws_tags_or_reads_any(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
     project.edit("systems", {name: entry for name, entry in tiny_params()["systems"].items() if name != "syntic"})
     project.edit("synthesis.corpora", [])
+    project.edit("tag.datasets", [])
     with Repo(str(project.folder)) as repo:
         left = {stage.name.split("@")[0] for stage in repo.index.stages}
-    assert left & {"synthesize", "embed_drawn", "tag_drawn", "embed_drawn_tags", "refine", "project"} == set()
+    assert left & {"synthesize", "embed_drawn", "tag_drawn", "embed_drawn_tags", "refine", "project", "tag", "embed_tags"} == set()
     assert {"train", "report"} <= left
-    shutil.rmtree(project.folder / "data/synthetic/scenes")
+    for left_over in ("data/synthetic/scenes", "data/tags/detector", "data/features/micro/tagged"):
+        shutil.rmtree(project.folder / left_over)
     ran = project.stages_run(project.run("dvc", "repro").stdout)
     assert ran == {"code", "report"}
     assert "Synthetic pairs" not in (project.folder / "data/report/index.html").read_text()

@@ -13,19 +13,24 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, read_json, sync, write_json
+from pipeline.core.files import Stamps, digest_file, read_json, stamps, sync, write_json
+from pipeline.core.recorded import require_unchanged
 
 MANIFEST = "unpaired-manifest.json"
 
 
 def seal(folder: Path) -> None:
     """Write the manifest of a finished folder."""
-    files = {name: [size, digest_file(folder / name)] for name, size, *_ in _state(folder) if name != MANIFEST}
+    files = {name: [size, digest_file(folder / name)] for name, size, *_ in stamps(folder) if name != MANIFEST}
     write_json(folder / MANIFEST, {"files": files}, indent=None)
 
 
 def publish(finished: Path, target: Path) -> None:
-    """Seal a finished folder and put it in `target`'s place, its bytes on the disk first. Both must lie on one file system."""
+    """Seal a finished folder and put it in `target`'s place, its bytes on the disk first. Both must lie on one file system.
+
+    Raises `UserError` if what DVC will record of the artefact is not what its stage was told.
+    """
+    require_unchanged()
     seal(finished)
     for folder, _, names in os.walk(finished, topdown=False):
         for name in names:
@@ -45,7 +50,7 @@ def whole(path: Path) -> Path:
     root = _root(path)
     if root is None:
         return _unsealed(path)
-    _check(root, _state(root))
+    _check(root, stamps(root))  # remembered within a process
     return path
 
 
@@ -62,27 +67,13 @@ def _root(path: Path) -> Path | None:
     return next((folder for folder in (path, *path.parents) if (folder / MANIFEST).is_file()), None)
 
 
-_State = tuple[tuple[str, int, int, int], ...]
-
-
-def _state(folder: Path) -> _State:
-    """Name, size, time of change and inode of every file: what a check is remembered by within a process."""
-    found = []
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            about = path.stat()
-            found.append((path.relative_to(folder).as_posix(), about.st_size, about.st_mtime_ns, about.st_ino))
-    return tuple(sorted(found))
-
-
 @lru_cache(maxsize=256)
-def _check(root: Path, state: _State) -> None:
+def _check(root: Path, found: Stamps) -> None:
     try:
         listed: dict[str, list[object]] = dict(read_json(root / MANIFEST)["files"])
     except (KeyError, TypeError, ValueError, UserError):
         raise UserError(f"{root / MANIFEST} is damaged: {repair(root)}") from None
-    for name, size, *_ in state:
+    for name, size, *_ in found:
         if name == MANIFEST:
             continue
         if name not in listed:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
+from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of, write_json
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,7 +42,25 @@ def _digests(*modules: str) -> dict[str, str]:
     files = set().union(*(closure(module_file(name) or name) for name in modules))
     beside = {path.relative_to(ROOT).as_posix() for folder in {(ROOT / file).parent for file in files} for path in folder.iterdir()
               if path.suffix in _BESIDE}
-    return {file: digest_of(_code(file) if file.endswith(".py") else digest_file(ROOT / file))[:16] for file in sorted(files | beside)}
+    return {file: _digest(file) for file in sorted(files | beside)}
+
+
+def _digest(file: str) -> str:
+    return digest_of(_code(file) if file.endswith(".py") else digest_file(ROOT / file))[:16]
+
+
+def changed(noted: Mapping[str, str]) -> list[str]:
+    """Those of these files whose code is no longer what was noted of them, digest by file."""
+    for known in (_tree, _code):
+        known.cache_clear()
+    found = []
+    for file, digest in noted.items():
+        try:
+            same = _digest(file) == digest
+        except (OSError, SyntaxError, ValueError, tokenize.TokenError, UserError):  # gone, or half-written
+            same = False
+        found += [] if same else [file]
+    return found
 
 
 @cache

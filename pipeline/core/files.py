@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import fnmatch
 import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,40 @@ from pipeline.core.errors import UserError
 
 # Control characters (category Cc), the mark of a failed decoding, and halves of surrogate pairs, which no UTF-8 file can hold.
 UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
+
+LITTER = (
+    "__pycache__", "*.partial", ".DS_Store", "._*", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd", "__MACOSX", "Thumbs.db",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN", ".directory", ".Trash-*", ".nfs*", ".ipynb_checkpoints", "*.swp", "*~",
+)
+"""Names of files and folders that desktops, editors and Python leave wherever they have been: no part of any data or model. `.dvcignore`
+holds the same."""
+_LITTER = re.compile("|".join(map(fnmatch.translate, LITTER)))
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is none of anybody's data."""
+    return _LITTER.match(name) is not None
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every regular file below a folder, or link to one, sorted; litter and what lies in linked folders left out, as DVC does."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        found += [path for name in names if not is_litter(name) and (path := Path(place, name)).is_file()]
+    return sorted(found)
+
+
+Stamps = tuple[tuple[str, int, int, int], ...]
+
+
+def stamps(place: Path) -> Stamps:
+    """Name, size, time of change and inode of every file below a folder, or of the one file that it is; () where nothing is."""
+    found = []
+    for path in [place] if place.is_file() else files_below(place):
+        about = path.stat()
+        found.append((path.relative_to(place).as_posix(), about.st_size, about.st_mtime_ns, about.st_ino))
+    return tuple(found)
 
 
 def digest_file(path: Path) -> str:
@@ -38,7 +74,7 @@ def digest_tree(folder: Path) -> str:
     if folder.is_file():
         return digest_file(folder)
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in files_below(folder):
         total.update(f"{path.relative_to(folder).as_posix()}\0{digest_file(path)}\n".encode())
     return total.hexdigest()
 
@@ -47,7 +83,7 @@ def digest_model(folder: Path) -> str:
     """SHA-256 of what decides a model's answers: every file below `folder` but for its provenance, manifest and sample pictures,
     in hex."""
     beside = ("provenance.json", "unpaired-manifest.json")
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in beside and not p.name.startswith("pictures"))
+    files = [path for path in files_below(folder) if path.name not in beside and not path.name.startswith("pictures")]
     return digest_of([(path.relative_to(folder).as_posix(), digest_file(path)) for path in files])
 
 
@@ -128,10 +164,27 @@ def regular(path: Path) -> Path:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of `name` below `folder`; a name that leaves the folder raises `UserError`."""
-    if "\0" not in name and (path := (folder / name).resolve()).is_relative_to(folder.resolve()):
+    """The path of `name` below `folder`; a name that leaves the folder, itself or by a link, raises `UserError`.
+
+    `folder` may be a link, or lie behind one. Links in it to other folders are refused even where the user made them: DVC does not look
+    behind them, so that a changed picture would go unseen. It does see what lies behind `folder`, and behind links to files.
+    """
+    # Not Path.resolve, which raises RuntimeError on a link to itself.
+    if "\0" not in name and (path := Path(os.path.realpath(folder / name))).is_relative_to(os.path.realpath(folder)):
         return path
-    raise UserError(f"file name {name!r} leaves its folder {folder}: correct the record that holds it")
+    raise UserError(f"file name {name!r} leaves its folder {folder}{_way_back(folder, name)}")
+
+
+def _way_back(folder: Path, name: str) -> str:
+    """What to do about a name that leaves its folder."""
+    parts = Path(os.path.normpath(name)).parts
+    below = [] if name.startswith("/") or ".." in parts else [folder.joinpath(*parts[: end + 1]) for end in range(len(parts))]
+    for link in below:
+        if os.path.islink(link) and not (target := Path(os.path.realpath(link))).is_relative_to(os.path.realpath(folder)):
+            here, there = shlex.quote(str(link)), shlex.quote(str(target))
+            return (f" by the link {link} to another folder, where DVC would see no change: link its files instead (`rm {here} && "
+                    f"cp -rs {there} {here}`), or have data/raw/<name> itself be a link, to a folder with captions and pictures")
+    return f": correct what holds the name; `cp -rs /path/to/folder {shlex.quote(str(folder))}` links the files of another folder"
 
 
 def file_inside(folder: Path, name: str, resolve: Callable[[Path, str], Path] = inside) -> Path:
@@ -146,4 +199,4 @@ def file_inside(folder: Path, name: str, resolve: Callable[[Path, str], Path] = 
     try:
         return resolve(folder, head) / last
     except UserError:
-        raise UserError(f"file name {name!r} leaves its folder {folder}: correct the record that holds it") from None
+        raise UserError(f"file name {name!r} leaves its folder {folder}{_way_back(folder, head)}") from None

@@ -7,16 +7,20 @@ import sys
 
 import pytest
 
+from pipeline.core.code import ROOT
 from pipeline.core.errors import UserError
 from pipeline.core.files import (
+    LITTER,
     digest_file,
     digest_model,
     digest_of,
     digest_tree,
     file_inside,
+    files_below,
     inside,
     locked,
     read_json,
+    stamps,
     write_json,
 )
 
@@ -124,3 +128,19 @@ def test_a_models_digest_is_of_what_decides_its_answers_alone(tmp_path):
     assert digest_model(tmp_path) == before
     (tmp_path / "model.safetensors").write_text("others")
     assert digest_model(tmp_path) != before
+
+
+def test_what_desktops_and_editors_leave_is_no_part_of_a_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").write_bytes(b"1")
+    before = digest_tree(tmp_path), digest_model(tmp_path), stamps(tmp_path), files_below(tmp_path)
+    for folder in (tmp_path, tmp_path / "images", tmp_path / "__MACOSX"):
+        folder.mkdir(exist_ok=True)
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._1.png", "1.png~", ".1.png.swp"):
+            (folder / name).write_bytes(b"litter")
+    assert (digest_tree(tmp_path), digest_model(tmp_path), stamps(tmp_path), files_below(tmp_path)) == before
+
+
+def test_dvc_is_told_of_the_same_litter():
+    told = [line for line in (ROOT / ".dvcignore").read_text().splitlines() if not line.startswith("#")]
+    assert set(told) - {".work/", ".venv/"} == set(LITTER)
