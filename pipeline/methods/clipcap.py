@@ -1,7 +1,13 @@
 """ClipCap: a mapper from the image feature to a prefix, trained on captioned images (Mokady et al., 2021, arXiv:2111.09734).
 
 Paired: the upper bound that text-only methods are held against. The prefix is made of one feature at once, by an MLP or by a transformer
-with learned constants; the released training takes features as encoded and its notebooks take unit ones, here both see unit features.
+with learned constants. Main differences from the public code (rmokady/CLIP_prefix_caption):
+- Features: its training takes them as encoded unless told `--normalize_prefix`, and only one of its notebooks, the transformer's,
+  normalises them. Here training and inference see unit features.
+- Language model: its recipe for the transformer freezes GPT-2 and trains the mapper alone (`--only_prefix`). Here both are always trained.
+- Transformer: it turns the feature into `clip_length` vectors, a number of its own (40 in the recipe, as many as constants); here into P.
+  Its layers are initialised one by one; here all start alike, as copies of one. Its attention has no biases on queries, keys and values;
+  here it has, and they start at zero.
 Legend: B batch, P prefix length, D CLIP width, W width of the language model's embeddings.
 """
 
@@ -21,7 +27,7 @@ from pipeline.methods.base import Condition, Method, MethodParams, Need
 
 @dataclass(frozen=True)
 class ClipCapParams(MethodParams):
-    """mapping: `mlp` (with a tuned language model) or `transformer` (paper, section 3.2-3.3; 8 layers, 8 heads).
+    """mapping: `mlp` or `transformer` (paper, section 3.2-3.3; 8 layers, 8 heads).
 
     prefix: length of the prefix (paper: 10 for the MLP; 40 for the transformer in the released code).
     layers, heads: of the transformer.

@@ -25,7 +25,8 @@ from pipeline.core.errors import UserError
 from pipeline.metrics import java
 from pipeline.metrics.cider import cider_d
 
-TOKENIZER = "PTBTokenizer of stanford-corenlp-3.4.1, lower case, without pycocoevalcap's list of punctuation"
+TOKENIZER = ("PTBTokenizer of stanford-corenlp-3.4.1, lower case, without pycocoevalcap's list of punctuation; models' markers such as "
+             "<|endoftext|> are taken out before")
 
 _PACKAGE = Path(next(iter(pycocoevalcap.__path__)))
 _PUNCTUATION = frozenset(PUNCTUATIONS)
@@ -120,7 +121,10 @@ def cider_per_image(hypotheses: Mapping[str, Sequence[str]], references: Mapping
 
 
 def shuffled_cider(captions: Tokenized, seed: int) -> np.ndarray:
-    """CIDEr-D times 100 when every image gets another image's caption: (N,), what a captioner blind to its images reaches."""
+    """CIDEr-D times 100 of the same captions, each given to another image: (N,).
+
+    This is what of a system's score does not come from looking at the picture in question.
+    """
     image_ids = list(captions.references)
     donors = derangement(len(image_ids), seed)
     shuffled = {image_id: captions.hypotheses[image_ids[donor]] for image_id, donor in zip(image_ids, donors, strict=True)}
@@ -144,7 +148,11 @@ def tokenize(captions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 
 def clean(caption: str) -> str:
-    """The caption on one line, without what the jars take for structure and without models' markers such as `</s>`."""
+    """The caption on one line, without what the jars take for structure and without models' markers, which vanish unscored.
+
+    Markers, in upper or lower case: `<s>`, `</s>`, `<pad>`, `<bos>`, `<eos>`, `<start_of_text>`, `<end_of_text>`, letters and underscores
+    between `<|` and `|>` (`<|endoftext|>`), `[CLS]`, `[SEP]`, `[PAD]`, `[BOS]`, `[EOS]`. References are cleaned likewise.
+    """
     for pattern in (_UNSAFE, _MARKER, _FIELD_SEPARATOR):
         caption = pattern.sub(" ", caption)
     return " ".join(caption.split())

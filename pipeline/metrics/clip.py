@@ -1,7 +1,7 @@
 """CLIPScore and RefCLIPScore (Hessel et al., EMNLP 2021, arXiv:2104.08718) and RefCompare, on features that are computed already.
 
-All features are float32 with unit rows from one CLIP model; every text, reference captions too, behind the same prompt ("A photo
-in the paper).
+All features are float32 with unit rows from one CLIP model. Every text, captions and references alike, is read behind the same prompt
+("A photo depicts " in the paper).
 Legend: N images, R references (padded), D CLIP width. References are (N, R, D) with a mask (N, R), True where there is one.
 RefCLIPScore follows the authors' released code: the harmonic mean takes CLIPScore with its weight of 2.5, the reference side
 without one. That code lets negative reference cosines through, where the mean may blow up; here they count as 0, as in the paper.

@@ -23,8 +23,8 @@ LEGEND = {
     "ROUGE-L": "Longest common word sequence of caption and reference; 0 to 100.",
     "CIDEr": "Agreement with the references in runs of up to four words, rare ones counting more (CIDEr-D × 100); in brackets the 95 % "
              "bootstrap interval over images.",
-    "Shuffled control": "CIDEr of the same captions when every image gets another image's caption: what a captioner that does not look "
-                        "at its image would reach. In brackets the paired 95 % interval of CIDEr minus this control.",
+    "Shuffled control": "CIDEr of the same captions, each given to another image: what of the score does not come from looking at the "
+                        "picture in question. In brackets the paired 95 % interval of CIDEr minus this control.",
     "CLIPScore": "2.5 times the cosine between caption and image in the judge's CLIP space; no references are used.",
     "RefCLIPScore": "Harmonic mean of CLIPScore and the caption's cosine with its nearest reference.",
     "RefCompare": "Share of an image's references that the judge finds less similar to the image than the caption; 0 to 1.",
