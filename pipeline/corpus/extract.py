@@ -54,7 +54,8 @@ class ExtractParams(StrictParams):
     source: str
     """File below the raw folder, or "archive.zip!member" (.jar too), each also as "package:name/..."; .gz is unpacked."""
     images: str = "."
-    """Folder of the images below the raw folder; the names in the records are joined below it."""
+    """Folder of the images below the raw folder; the names in the records are joined below it. The raw folder itself may be a link, and so
+    may each picture, but no folder in it: DVC does not look behind those. `cp -rs` links the pictures of a folder elsewhere."""
     train_splits: tuple[Literal["train", "restval"], ...] = ("train", "restval")
     """Splits whose sentences form the corpus, for formats that hold splits: any of "train" and "restval"; () for none."""
     split: Literal["train", "val", "test"] = "train"
@@ -235,8 +236,8 @@ def _located(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[
     resolve = lru_cache(maxsize=None)(inside)
     try:
         folder = resolve(raw, params.images)
-    except UserError:
-        raise UserError(f"extract: images is {params.images!r}, which leaves the raw folder {raw}: correct it") from None
+    except UserError as error:
+        raise UserError(f"extract: images: {error}") from None
     for image in images:
         try:
             path = file_inside(folder, image.name, resolve)

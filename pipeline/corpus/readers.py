@@ -14,7 +14,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple
 from pipeline.core.errors import UserError
 from pipeline.core.files import UNWANTED, file_inside, regular
 from pipeline.core.params import suggest
+from pipeline.corpus.sentences import LOOKED_AT, require_sentences
 
 TRAIN_SPLITS = ("train", "restval")
 REFERENCE_SPLITS = ("val", "test")
@@ -91,12 +92,13 @@ def _in_package(name: str) -> Path:
 
 
 def _below(raw: Path, name: str) -> Path:
-    """The file of this name; a link may lead to DVC's cache, wherever that is, and else must stay below `raw`."""
-    path = file_inside(raw, name)
-    target = path.resolve()
-    if not target.is_relative_to(raw.resolve()) and not _CACHED.search(target.as_posix()):
-        raise UserError(f"source {name!r} is a link that leaves {raw}: put the file itself there")
-    return path
+    """The file of this name; a link may lead to DVC's cache, wherever that is, and else must stay below `raw`, perhaps a link itself."""
+    with suppress(UserError):
+        target = (path := file_inside(raw, name)).resolve()
+        if target.is_relative_to(raw.resolve()) or _CACHED.search(target.as_posix()):
+            return path
+    raise UserError(f"source {name!r} names no file of {raw}, or is a link that leaves it: put the file itself there, or have {raw} itself "
+                    "be a link, to a folder with captions and pictures")
 
 
 @contextmanager
@@ -171,23 +173,8 @@ def read_lines(text: str, source: str, split: str) -> Records:
     # Not str.splitlines: U+2028, VT, FF and \x85 are whitespace inside a sentence here, not the end of one.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n") if text else []
     captions = [Caption(str(i), None, line, split) for i, line in enumerate(lines, 1) if line and not line.isspace()]
-    _require_sentences([caption.text for caption in captions[:_LOOKED_AT]], source)
+    require_sentences([caption.text for caption in captions[:LOOKED_AT]], source)
     return Records(captions, [], noun="line", blank=len(lines) - len(captions))
-
-
-_OTHER_FORMATS = {
-    r"\s*[\[{}\]]|\s*\"[^\"]*\"\s*[:,]": "JSON: choose format json, karpathy, coco or maccap",
-    r"\S+\.(jpe?g|png|gif|bmp|webp)(#\S*)?[\s,]": "image names before captions: keep the captions alone, a sentence a line",
-    r"[^\t]*\t": "a table with tabs: keep the column of captions alone",
-}
-_LOOKED_AT = 100
-
-
-def _require_sentences(lines: Sequence[str], source: str) -> None:
-    """`UserError` if most of the first lines are plainly of another format."""
-    for pattern, name in _OTHER_FORMATS.items():
-        if sum(bool(re.match(pattern, line, re.IGNORECASE)) for line in lines) > len(lines) / 2:
-            raise UserError(f"{source} is read as lines, but looks like {name}")
 
 
 def read_json_list(text: str, source: str, split: str) -> Records:

@@ -7,18 +7,26 @@ import re
 import struct
 import tarfile
 import zlib
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from pipeline.core.artefacts import repair
 from pipeline.core.errors import UserError
-from pipeline.core.files import file_inside, file_stamp, regular
+from pipeline.core.files import file_inside, file_stamp, is_litter, regular
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _LONGEST_SIDE_RATIO = 16
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_WHITE_ABOVE = {255: 16, 65535: 4096}
+"""What is white where a file does not say so, and the number that the picture's largest value must exceed to be taken so: the values of an
+8-bit picture reach 17 unless it is all but black, and no picture of 0 to 1, or of 0 to 255, is ever taken for one of a wider range."""
+_PNG_SAMPLES = {"L;2": 85.0, "L;4": 17.0, "RGB;16B": 1 / 256}
+"""By Pillow's name of a PNG's layout: what makes 8 bits of a sample. Pillow applies it to the pixels, but not to the transparent colour."""
 
 
 class Member(NamedTuple):
@@ -45,6 +53,7 @@ def in_shard(name: str) -> tuple[str, str] | None:
 def locate(folder: Path, name: str) -> Source:
     """Where the picture `name` of an image table lies: a file below `folder`, or for `shard.tar!member` a part of one.
 
+    `folder` may be a link that the user made, and so may the file; a folder between them that is linked from elsewhere is refused.
     Raises `UserError` for a name that leaves the folder, a broken tar file, or a member that it does not hold.
     """
     shard = in_shard(name)
@@ -98,21 +107,26 @@ def source_stamp(source: Source) -> tuple[str, int, int]:
 def open_image(path: Source) -> Image.Image:
     """A picture as RGB: EXIF rotation applied, transparency over white, 16-bit grey scaled, extreme strips cut to their middle.
 
-    Raises `UserError` naming the file when it is missing, truncated, too large or not a picture.
+    Raises `UserError` naming the file when it is missing, truncated, too large, not a picture, or does not say which value is white.
     """
     try:
         with Image.open(_bytes(path) if isinstance(path, Member) else regular(path)) as file:
             if Image.MAX_IMAGE_PIXELS and file.width * file.height > Image.MAX_IMAGE_PIXELS:
                 raise ValueError(f"{file.width} x {file.height} pixels, more than {Image.MAX_IMAGE_PIXELS}")
+            samples = _PNG_SAMPLES.get(str(file.tile[0].args)) if file.format == "PNG" and file.tile else None
             file.load()
-            image = ImageOps.exif_transpose(file)
+            if samples and (clear := file.info.get("transparency")) is not None:
+                file.info["transparency"] = int(clear * samples) if isinstance(clear, int) else tuple(int(c * samples) for c in clear)
+            image = _to_rgb(ImageOps.exif_transpose(file), file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: not a readable picture (of no kind that is known): save it as PNG with 8 bits a channel") from None
     # Pillow's readers let the errors of what they call through
-    except (OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, struct.error, zlib.error,
+    except (OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, ImportError, struct.error, zlib.error,
             Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable picture ({' '.join(str(error).split())})") from None
-    return _cut_strip(_to_rgb(image))
+    return _cut_strip(image)
 
 
 def _bytes(member: Member) -> io.BytesIO:
@@ -121,16 +135,43 @@ def _bytes(member: Member) -> io.BytesIO:
         return io.BytesIO(file.read(member.size))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, file: Image.Image) -> Image.Image:
+    """`image` in 8 bits a channel. file: it as it was opened, which knows more of its format."""
+    if 2 in (tags := getattr(file, "tag_v2", {})).get(_SAMPLE_FORMAT, ()) and max(tags[_BITS]) < 32:
+        raise ValueError("numbers with a sign, of which none is surely white: save it with 8 bits a channel, without sign")
     if image.mode.startswith("I") or image.mode == "F":
-        _, high = image.getextrema()
-        # plain conversion would clip 16-bit grey to white
-        scale = 255.0 / max(float(high) if isinstance(high, (int, float)) else 255.0, 255.0)
-        return image.convert("F").point(lambda value: value * scale).convert("L").convert("RGB")
+        return _grey(image, file, tags).convert("RGB")
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    if image.mode == "LAB":  # Pillow's own conversion, where it has one, is up to 25 levels off
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(lab, srgb, "LAB", "RGB", flags=ImageCms.Flags.NOOPTIMIZE).apply(image)
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _grey(image: Image.Image, file: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """A picture of 12, 16 or 32 bits a pixel in 8 bits: white is what the format says, or else what the largest value tells.
+
+    Never the largest value itself, which would make a dark picture bright. `ValueError` where that value tells nothing.
+    """
+    values = np.asarray(image, np.float32)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I;16") or (image.mode == "I" and file.format == "PPM"):  # Pillow brings PPM's integers to 16 bits
+        white = 4095 if tags.get(_BITS) == (12,) else 65535
+    elif low >= 0 and high <= (1 if image.mode == "F" else 0):
+        white = 1
+    else:
+        white = next((white for white, least in _WHITE_ABOVE.items() if low >= 0 and least < high <= white), 0)
+    if not white:
+        raise ValueError(f"values from {low:g} to {high:g}, of which none is surely white: save it with 8 bits a channel")
+    shown = white - values if tags and not tags.get(_PHOTOMETRIC) else values  # which "min is white" turns round, and so does its absence
+    grey = np.rint(shown * (255 / white)).astype(np.uint8)
+    if (clear := image.info.get("transparency")) is not None:
+        grey[values == clear] = 255
+    return Image.fromarray(grey)
 
 
 def _cut_strip(image: Image.Image) -> Image.Image:
@@ -147,7 +188,7 @@ def list_images(path: Path) -> tuple[list[Path], list[Path]]:
     and files of other kinds. A folder without any picture is a `UserError`."""
     if not path.is_dir():
         return [path], []
-    found = sorted(p for p in path.rglob("*") if not p.is_dir())
+    found = sorted(p for p in path.rglob("*") if not p.is_dir() and not any(map(is_litter, p.relative_to(path).parts)))
     pictures = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
     listed = set(pictures)
     if not pictures:

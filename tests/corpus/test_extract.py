@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -342,8 +345,82 @@ def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path: Path, name: str
     (raw / "dataset.json").write_text(json.dumps(data))
     with pytest.raises(UserError, match=r"dataset\.json: image 1: file name .* leaves its folder"):
         extract(raw, tmp_path / "out", KARPATHY)
-    with pytest.raises(UserError, match=r"images is '\.\.', which leaves the raw folder"):
-        extract(raw, tmp_path / "out", ExtractParams("karpathy", "dataset.json", images=".."))
+
+
+@pytest.mark.parametrize("images", ["..", "../disk", "pictures/../../disk", "/disk", "a\0b"])
+def test_a_folder_of_images_that_leaves_the_raw_folder_by_its_name_is_refused_with_a_way_that_works(tmp_path: Path, user_error,
+                                                                                                   images: str) -> None:
+    write_karpathy(tmp_path)
+    line = user_error(extract, tmp_path, tmp_path / "out", replace(KARPATHY, images=images))
+    assert line.startswith(f"extract: images: file name {images!r} leaves its folder {tmp_path}")
+    assert f"`cp -rs /path/to/folder {tmp_path}` links the files" in line
+
+
+def put_on_another_disk(folder: Path, name: str) -> None:
+    """What `name` is in the raw folder lies elsewhere now, and a link to it is there."""
+    (folder / "disk and more").mkdir(exist_ok=True)
+    (folder / "raw" / name).rename(folder / "disk and more" / Path(name).name)
+    (folder / "raw" / name).symlink_to(folder / "disk and more" / Path(name).name)
+
+
+def shown(raw: Path, out: Path) -> list[tuple[int, int]]:
+    """The sizes of all pictures of a data set, opened as the stages after `extract` do."""
+    return [open_image(locate(raw, row["path"])).size for row in rows(out, "images")]
+
+
+def write_photographs(raw: Path) -> None:
+    raw.mkdir()
+    write_karpathy(raw)
+    for path in (raw / "pictures").glob("*/*.jpg"):
+        Picture.new("RGB", (8, 8)).save(path)
+
+
+@pytest.mark.parametrize("images", ["pictures", "."])
+@pytest.mark.parametrize("linked", ["pictures", "pictures/val"])
+def test_a_linked_folder_of_pictures_is_refused_with_a_command_after_which_all_works(tmp_path: Path, user_error, linked: str,
+                                                                                     images: str) -> None:
+    write_photographs(tmp_path / "raw")
+    data = json.loads((tmp_path / "raw/dataset.json").read_text())
+    if images == ".":
+        for image in data["images"]:
+            image["filepath"] = f"pictures/{image['filepath']}"
+        (tmp_path / "raw/dataset.json").write_text(json.dumps(data))
+    put_on_another_disk(tmp_path, linked)
+    line = user_error(extract, tmp_path / "raw", tmp_path / "out", replace(KARPATHY, images=images))
+    assert f"by the link {tmp_path / 'raw' / linked} to another folder, where DVC would see no change" in line
+    subprocess.run(re.search("`(.+)`", line)[1], shell=True, check=True)
+    extract(tmp_path / "raw", tmp_path / "out", replace(KARPATHY, images=images))
+    assert shown(tmp_path / "raw", tmp_path / "out") == [(8, 8)] * 3
+
+
+def test_a_data_set_may_be_a_link_to_a_folder_elsewhere_and_each_picture_one_to_a_file(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "raw")
+    put_on_another_disk(tmp_path, "pictures/val/3.jpg")
+    (tmp_path / "raw").rename(tmp_path / "other disk")
+    (tmp_path / "raw").symlink_to(tmp_path / "other disk")
+    extract(tmp_path / "raw", tmp_path / "out", KARPATHY)
+    assert shown(tmp_path / "raw", tmp_path / "out") == [(8, 8)] * 3
+
+
+def test_a_record_cannot_leave_a_data_set_that_is_a_link(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "other")
+    (tmp_path / "raw").symlink_to(tmp_path / "other")
+    (tmp_path / "secret.jpg").touch()
+    data = json.loads((tmp_path / "raw/dataset.json").read_text())
+    for name in ("../../secret.jpg", str(tmp_path / "secret.jpg"), "loop/secret.jpg"):
+        data["images"][3].update(filepath=None, filename=name)
+        (tmp_path / "raw/dataset.json").write_text(json.dumps(data))
+        (tmp_path / "raw/pictures/loop").unlink(missing_ok=True)
+        (tmp_path / "raw/pictures/loop").symlink_to(tmp_path if name.startswith("loop") else "loop")
+        with pytest.raises(UserError, match=r"dataset\.json: image 3: file name .* leaves its folder"):
+            extract(tmp_path / "raw", tmp_path / "out", KARPATHY)
+
+
+def test_a_link_to_itself_is_a_missing_picture(tmp_path: Path, user_error) -> None:
+    write_photographs(tmp_path / "raw")
+    shutil.rmtree(tmp_path / "raw/pictures")
+    (tmp_path / "raw/pictures").symlink_to("pictures")
+    assert "is missing" in user_error(extract, tmp_path / "raw", tmp_path / "out", KARPATHY)
 
 
 def test_a_failed_extraction_leaves_the_former_output_alone(tmp_path: Path) -> None:

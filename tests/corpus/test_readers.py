@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import os
+import re
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +195,17 @@ def test_a_link_to_any_other_file_outside_is_refused(tmp_path: Path, user_error)
         assert "is a link that leaves" in user_error(read_source, tmp_path / "raw", name)
 
 
+def test_a_source_elsewhere_is_refused_with_a_way_that_works(tmp_path: Path, user_error) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/a.txt").write_text("A cat.")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/texts").symlink_to(tmp_path / "disk")
+    for name in ("texts/a.txt", "../disk/a.txt", str(tmp_path / "disk/a.txt")):
+        assert f"have {tmp_path / 'raw'} itself be a link" in user_error(read_source, tmp_path / "raw", name)
+    (tmp_path / "photos").symlink_to(tmp_path / "disk")
+    assert read_source(tmp_path / "photos", "a.txt") == "A cat."
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path, user_error) -> None:
     os.mkfifo(tmp_path / "a.txt")
     assert "is no regular file" in user_error(read_source, tmp_path, "a.txt")
@@ -214,21 +229,109 @@ def test_a_text_over_the_limit_is_refused(tmp_path: Path, user_error) -> None:
     assert "more than max_bytes = 5" in user_error(read_source, tmp_path, "a.txt", 5)
 
 
-@pytest.mark.parametrize("text", [
-    '[\n "A cat.",\n "A dog."\n]', '{"images": []}', "1.jpg#0\tA cat.\n1.jpg#1\tA dog.", "image,caption\n1.jpg,A cat.\n2.jpg,A dog.",
-    "id\tcaption\n1\tA cat.\n2\tA dog.", '{"a": "A cat."}\n{"a": "A dog."}',
-])
+SENTENCES = (
+    "A man riding a wave on top of a surfboard.", "Two dogs, a cat, and a man sit on a sofa.", "2 dogs run; a cat sleeps",
+    'A street sign says "stop" in red', "A woman's hat", "People wait for the bus at 3:15", "a machine for $1,000",
+)
+
+
+def table(*columns: Any, separator: str = ",", quoting: Any = csv.QUOTE_MINIMAL, header: Sequence[str] = ()) -> str:
+    """A table of SENTENCES, where a column is "caption", a value of all rows, or makes a row's value of its number."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=separator, quoting=quoting, lineterminator="\n")
+    writer.writerows([header] if header else [])
+    for i, sentence in enumerate(SENTENCES * 2):
+        writer.writerow([sentence if column == "caption" else column(i) if callable(column) else column for column in columns])
+    return out.getvalue()
+
+
+def lines(form: str) -> str:
+    """SENTENCES, each written in this form."""
+    return "\n".join(form.format(i=i, sentence=sentence) for i, sentence in enumerate(SENTENCES * 2, 1))
+
+
+BESIDE: dict[str, Callable[[int], str]] = {
+    "file": "images/{:04d}.jpg".format, "spaced file": "my photo {}.PNG".format, "video": "v{}.mp4".format,
+    "URL": "http://dogs.org/{}".format, "number": str, "file with number": "1000092795{}.jpg#0".format, "MSVD": "mv89psg6zh4_33_{}".format,
+    "COCO": "COCO_val2014_{:012d}".format, "MSR-VTT": "video{}".format, "decimal": "0.{}".format, "negative": "-{}".format,
+    "padded": "{:06d}".format, "hash": "{:03x}9fab".format,
+}
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["few quotes", "quotes"])
+@pytest.mark.parametrize("separator", [",", ";", "|", "\t"])
+@pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE.keys())
+def test_a_table_is_not_taken_for_sentences_wherever_its_captions_stand(tmp_path: Path, user_error, beside: Callable[[int], str],
+                                                                        separator: str, quoting: Any) -> None:
+    for columns in [(beside, "caption"), ("caption", beside), (beside, str, "caption"), ("train", "caption", beside),
+                    ("caption", beside, "caption")]:
+        for header in [(), ("image", "caption", "comment")[: len(columns)]]:
+            (tmp_path / "a.txt").write_text(table(*columns, separator=separator, quoting=quoting, header=header))
+            message = user_error(read_records, tmp_path, "a.txt", "lines", "train")
+            assert re.search(r"a\.txt is read as lines, but looks like a table .*: keep the column of captions", message)
+            assert repr(separator) in message or quoting == csv.QUOTE_ALL
+
+
+OTHER_FORMATS = {
+    "JSON": '[\n "A cat.",\n "A dog."\n]', "JSON in a line": '["A cat.", "A dog."]', "COCO": '{"images": []}',
+    "COCO, indented": json.dumps({"annotations": [{"id": i, "caption": text} for i, text in enumerate(SENTENCES)]}, indent=2),
+    "JSON Lines": "\n".join(json.dumps({"caption": text}) for text in SENTENCES),
+    "lists of words": "\n".join(json.dumps(text.split()) for text in SENTENCES),
+    "lists of Python": "\n".join(repr(text.split()) for text in SENTENCES),
+    "tuples of Python": "\n".join(repr((text, 1)) for text in SENTENCES), "Flickr8k": lines("10{i}_693b.jpg#0\t{sentence}"),
+    "Flickr30k": "image_name| comment_number| comment\n" + lines("10{i}.jpg| 0| {sentence}"), "one line of Flickr30k": "10.jpg| 0| A child",
+    "file, space": lines("10{i}.jpg {sentence}"), "space, file": lines("{sentence} 10{i}.jpg"),
+    "file, colon": lines("10{i}.jpg: {sentence}"), "id, space": lines("mv89psg6zh4_33_{i} {sentence}"),
+    "number, comma and space": lines("{i}, {sentence}"), "file, comma and space": lines("10{i}.jpg, {sentence}"),
+    "a header and a row": "id,caption\n0,A dog", "a label": "label,caption\n" + lines("dog,{sentence}"),
+    "a quoted caption": 'dog,"A dog"\ncat,"A cat"\n', "a header left over": "caption\nA dog\nA cat", "quotes": lines('"{sentence}"'),
+    "single quotes": "'A dog'\n'A cat'\n'A cow'", "quotes where commas are": table("caption"),
+    "Markdown": "| image | caption |\n|---|---|\n" + lines("| dog | {sentence} |"), "Moses": lines("{i} ||| {sentence}"),
+    "no spaces": "dog|A dog\ncat|A cat",
+    "SubRip": "\n\n".join(f"{i}\n00:00:0{i},000 --> 00:00:0{i},900\n{text}\nand more" for i, text in enumerate(SENTENCES)),
+    "WebVTT": "WEBVTT\n\n" + lines("0{i}:00.000 --> 0{i}:01.000\n{sentence}\n"),
+    "SubViewer": lines("0:00:01.000,0:00:02.000\n{sentence}\n"), "XML": lines('<caption id="{i}">{sentence}</caption>'),
+    "HTML": f"<ul>\n{lines('  <li>{sentence}')}\n</ul>", "YAML": lines("- image: {i}.jpg\n  caption: {sentence}"),
+    "fields": lines("caption: {sentence}"),
+    **{form: lines(form + " {sentence}")
+       for form in ("{i}.", "{i})", "({i})", "[{i}]", "{i}:", "#{i}", "{i} -", "{i}  ", "Image {i}:", "-", "*", "•")},
+}
+
+
+@pytest.mark.parametrize("text", OTHER_FORMATS.values(), ids=OTHER_FORMATS.keys())
 def test_another_format_read_as_lines_is_said(tmp_path: Path, user_error, text: str) -> None:
     (tmp_path / "a.txt").write_text(text)
     assert "is read as lines, but looks like" in user_error(read_records, tmp_path, "a.txt", "lines", "train")
 
 
-@pytest.mark.parametrize("text", [
-    "A cat.\n[laughs] A dog.\nA boat.", 'A sign says "stop".\n"Stop", it says.\nA cat.', "A picture named 1.jpg, of a cat.",
-])
-def test_sentences_with_brackets_quotes_and_file_names_are_lines_all_the_same(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.txt").write_text(text)
-    assert len(read_records(tmp_path, "a.txt", "lines", "train").captions) == len(text.splitlines())
+REAL = {
+    "as people write them": SENTENCES, "brackets": ("A cat.", "[laughs] A dog.", "A boat."),
+    "one comma": ("A dog, running", "A man, a plan") * 9, "one semicolon": ("A dog; a cat", "A man; his dog") * 9,
+    "numbers": ("2 dogs run", "3 men sit", "10 people wait", "4 cats, 2 dogs", "2, 3 or 4 cows"),
+    "years": ("1984, a woman in Berlin", "1923, two men on a horse"), "years last": ("A street in Berlin, 1984", "Paris, 1923"),
+    "years and dashes": ("1984 - Berlin", "1985: Paris", "1986. A street in Rome"),
+    "ages": ("Jane Doe, 42, walks", "Ann, 5, plays", "John, 31"), "thousands": ("12,000 people march", "3,500 runners", "1,200,000 bees"),
+    "prices": ("A shirt for $1,000", "A car that costs $3,000", "$5, please"), "decimals": ("Il coûte 3,50 euros", "0,5 litres de bière"),
+    "times": ("3:15 on a clock", "12:30, a train leaves", "9:00 in the morning"),
+    "dialogue": ('"Stop," he said.', '"Go," she said, "now."', '"No!" he cried.', '"Go away!"'),
+    "titles": ('A poster of "Jaws"', '"Jaws" is on it'), "apostrophes": ("'Tis the season", "It's a dog's bowl", "The dogs' park"),
+    "no space after commas": ("a dog,a cat", "a man;2 kids,and a cow"), "bars": ("a sign that says stop | go", "open | closed"),
+    "types": ("F-16, ready", "A380 landing", "On the runway, an A380", "wearing masks of covid19"),
+    "some with files": ("A picture named 1.jpg, of a cat.", "IMG_001.jpg shows a dog", "A cat", "A dog"),
+    "one with a file": ("A picture named 1.jpg, of a cat.",), "one with a number": ("1. Platz, ein Hund",), "one in quotes": ('"Stop"',),
+    "one with an address": ("www.dogs.org is on a sign",), "one with a year": ("1984, Berlin",),
+    "words of headers": ("Image of a dog, text and title", "Text on a sign", "Caption this"), "hearts": ("<3 this dog", "A"),
+    "a colon": ("A dog: brown", "Sign: stop"), "ordinals": ("1st place, a dog", "2nd dog, brown"),
+    "Chinese": ("2016年,两只狗", "一只狗,2只猫", "一群人在2008,北京"), "spaces at both ends": ("\tA dog ", " A cat\t"),
+    "long": ("A dog runs, " * 99, "一只猫" * 999, "1_" * 999, "a" * 9999),
+}
+
+
+@pytest.mark.parametrize("text", ["\n".join(sentences) for sentences in REAL.values()], ids=REAL.keys())
+def test_sentences_with_numbers_commas_quotes_and_file_names_are_lines_all_the_same(tmp_path: Path, text: str) -> None:
+    assert len(read(tmp_path, text.encode(), "lines").captions) == len(text.splitlines())
+    for line in text.splitlines():
+        assert len(read(tmp_path, line.encode(), "lines").captions) == 1
 
 
 def test_bytes_that_are_not_utf_8_are_located(tmp_path: Path) -> None:

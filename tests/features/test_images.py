@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from pipeline.features.images import Member, Source, list_images, locate, open_image, source_stamp, write_pictures
+from pipeline.features.images import Member, Source, _to_rgb, list_images, locate, open_image, source_stamp, write_pictures
 
 
 @pytest.fixture
@@ -31,18 +34,160 @@ def test_a_grey_picture_becomes_rgb_with_its_values(tmp_path, ramp):
     np.testing.assert_array_equal(pixels(tmp_path / "grey.png"), np.stack([ramp] * 3, -1))
 
 
-def test_a_16_bit_picture_keeps_its_shades_instead_of_turning_white(tmp_path, ramp):
-    deep = ramp.astype(np.uint16) * 257
-    deep[0, 0], deep[0, 1] = 0, 65535
-    for name in ("deep.png", "deep.tif"):
-        Image.fromarray(deep).save(tmp_path / name)
-        # one step of 255 for rounding down instead of to the nearest
-        np.testing.assert_allclose(pixels(tmp_path / name)[..., 1], deep / 65535 * 255, atol=1)
+def tiff(values: np.ndarray, photometric: int = 1, bits: int | None = None, order: str = "<") -> bytes:
+    """A TIFF of (height, width) or (height, width, channels) values as they are; photometric: 0 where the smallest is white."""
+    height, width, *channels = values.shape
+    samples = channels[0] if channels else 1
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    content = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    tags = [(256, [width]), (257, [height]), (258, [bits or 8 * values.itemsize] * samples), (259, [1]), (262, [photometric]), (273, [8]),
+            (277, [samples]), (278, [height]), (279, [len(content)]), (339, [kind] * samples)]
+    start = 8 + len(content) + 2 + 12 * len(tags) + 4
+    entries, beyond = struct.pack(order + "H", len(tags)), b""
+    for tag, numbers in tags:
+        value = struct.pack(order + f"{len(numbers)}H", *numbers)
+        if len(value) > 4:
+            value, beyond = struct.pack(order + "I", start + len(beyond)), beyond + value
+        entries += struct.pack(order + "HHI", tag, 3, len(numbers)) + value.ljust(4, b"\0")
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    return head + struct.pack(order + "I", 8 + len(content)) + content + entries + bytes(4) + beyond
 
 
-def test_a_picture_of_real_numbers_keeps_its_shades(tmp_path, ramp):
-    Image.fromarray(ramp.astype(np.float32) * 4).save(tmp_path / "float.tif")
-    np.testing.assert_allclose(pixels(tmp_path / "float.tif")[..., 0], ramp * (255 / ramp.max()), atol=1)
+def png(values: np.ndarray, depth: int, clear: list[int] | None = None) -> bytes:
+    """A PNG of (height, width) or (height, width, channels) samples of `depth` bits, of which one colour may be transparent."""
+    height, width, *channels = values.shape
+    bits = np.unpackbits(values.reshape(height, -1, 1).astype(">u2").view(np.uint8).reshape(height, -1, 2), axis=2)[..., 16 - depth :]
+    rows = np.packbits(bits.reshape(height, -1), axis=1)
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels[0] if channels else 1]
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0),
+             **({b"tRNS": struct.pack(f">{len(clear)}H", *clear)} if clear else {}),
+             b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+                                           for name, content in parts.items())
+
+
+def assert_shows(path: Path, content: bytes, expected: np.ndarray) -> None:
+    """The file opens as `expected`, the values of its twin of 8 bits, grey or RGB, within one level."""
+    path.write_bytes(content)
+    opened = pixels(path)
+    np.testing.assert_allclose(opened, np.broadcast_to(expected[..., None] if expected.ndim == 2 else expected, opened.shape), atol=1)
+
+
+GREY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "16 bits": lambda grey: (grey * 257).astype(np.uint16), "16 bits, dark": lambda grey: (grey // 8 * 257).astype(np.uint16),
+    "32 bits of 255": lambda grey: grey.astype(np.int32), "32 bits of 65535": lambda grey: (grey * 257).astype(np.int32),
+    "32 bits, black": lambda grey: 0 * grey.astype(np.int32),
+    "real of 1": lambda grey: (grey / 255).astype(np.float32), "real of 1, dark": lambda grey: (grey // 8 / 255).astype(np.float32),
+    "real of 255": lambda grey: grey.astype(np.float32), "real of 65535": lambda grey: (grey * 257).astype(np.float32),
+    "real, black": lambda grey: 0 * grey.astype(np.float32), "real, one grey": lambda grey: 0 * grey.astype(np.float32) + np.float32(0.5),
+}
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", GREY)
+def test_a_picture_of_more_than_8_bits_is_as_bright_as_its_twin_of_8(tmp_path, ramp, kind, order):
+    expected = ramp // 8 if "dark" in kind else 0 * ramp if "black" in kind else 0 * ramp + 128 if "one" in kind else ramp
+    values = GREY[kind](ramp.astype(int))
+    assert_shows(tmp_path / "deep.tif", tiff(values, order=order), expected)
+
+
+@pytest.mark.parametrize(("white", "dtype"), [(255, "u1"), (65535, "u2"), (1, "f4"), (255, "f4"), (65535, "f4")])
+def test_a_picture_whose_smallest_value_is_white_is_no_negative(tmp_path, ramp, white, dtype):
+    values = white - ramp / 255 * white
+    assert_shows(tmp_path / "white.tif", tiff(values.astype(dtype), photometric=0), ramp)
+
+
+def test_a_picture_of_12_bits_is_as_bright_as_its_twin_of_8(tmp_path, ramp):
+    first, second = (ramp.astype(int) * 4095 // 255).reshape(16, 12, 2).transpose(2, 0, 1)
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).astype(np.uint8)
+    content = tiff(packed.reshape(16, 36), bits=12)
+    assert_shows(tmp_path / "deep.tif", content.replace(struct.pack("<HHIH", 256, 3, 1, 36), struct.pack("<HHIH", 256, 3, 1, 24)), ramp)
+
+
+@pytest.mark.parametrize("format", ["TIFF", "PNG", "JPEG2000", "PPM"])
+@pytest.mark.parametrize("darker", [1, 16])
+def test_grey_of_16_bits_is_never_stretched_to_its_largest_value(tmp_path, ramp, format, darker):
+    Image.fromarray((ramp // darker).astype(np.uint16) * 257).save(tmp_path / "deep", format)
+    assert_shows(tmp_path / "deep", (tmp_path / "deep").read_bytes(), ramp // darker)
+
+
+def test_colours_and_transparency_of_16_bits_are_those_of_8(tmp_path, ramp):
+    colour = np.stack([ramp, 255 - ramp, ramp // 2], -1).astype(int)
+    opaque, half = (np.full((*ramp.shape, 1), value) for value in (255, 128))
+    assert_shows(tmp_path / "rgb.png", png(colour * 257, 16), colour)
+    assert_shows(tmp_path / "rgb.tif", tiff((colour * 257).astype(np.uint16), photometric=2), colour)
+    inks = np.concatenate([255 - colour, 0 * opaque], -1) * 257
+    assert_shows(tmp_path / "cmyk.tif", tiff(inks.astype(np.uint16), photometric=5), colour)
+    for alpha, expected in ((opaque, colour), (half, colour / 255 * 128 + 127)):
+        assert_shows(tmp_path / "rgba.png", png(np.concatenate([colour, alpha], -1) * 257, 16), expected)
+        assert_shows(tmp_path / "la.png", png(np.concatenate([colour[..., :1], alpha], -1) * 257, 16), expected[..., :1])
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8, 16])
+def test_a_transparent_grey_of_any_depth_is_shown_over_white(tmp_path, ramp, depth):
+    samples = ramp.astype(int) * (2**depth - 1) // 255
+    assert_shows(tmp_path / "clear.png", png(samples, depth, clear=[samples[3, 3]]),
+                 np.where(samples == samples[3, 3], 255, samples * 255 / (2**depth - 1)))
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_colour_of_any_depth_is_shown_over_white(tmp_path, ramp, depth):
+    colour = np.stack([ramp, 255 - ramp, ramp // 2], -1).astype(int)
+    clear = (colour == colour[3, 3]).all(-1, keepdims=True)
+    scale = (2**depth - 1) // 255
+    assert_shows(tmp_path / "clear.png", png(colour * scale, depth, clear=list(colour[3, 3] * scale)), np.where(clear, 255, colour))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -0.1, 1.5, 16, 300, 4000, 70000])
+def test_real_numbers_of_which_none_is_surely_white_are_refused_with_advice(tmp_path, ramp, user_error, value):
+    values = (ramp / 255).astype(np.float32)
+    values[2, 2] = value
+    (tmp_path / "odd.tif").write_bytes(tiff(values))
+    message = user_error(open_image, tmp_path / "odd.tif")
+    assert "odd.tif: not a readable picture" in message
+    assert "save it with 8 bits a channel" in message
+
+
+@pytest.mark.parametrize("content", [
+    *(tiff(np.full((4, 4), value, np.int32)) for value in (1, 16, 1000, -1, 70000)), tiff(np.full((4, 4), 2**32 - 1, np.uint32)),
+    tiff(np.full((4, 4), 100, np.int16)), tiff(np.full((4, 4), 32767, np.int16)), tiff(np.full((4, 4), 100, np.int8)),
+    tiff(np.full((4, 4), 0.5, np.float64)), tiff(np.full((4, 4), 0.5, np.float16)),
+    tiff(np.full((4, 4, 3), 0.5, np.float32), photometric=2),
+])
+def test_whole_numbers_with_signs_or_unknown_white_and_kinds_that_are_not_known_are_refused_with_advice(tmp_path, user_error, content):
+    (tmp_path / "odd.tif").write_bytes(content)
+    message = user_error(open_image, tmp_path / "odd.tif")
+    assert "odd.tif: not a readable picture" in message
+    assert "with 8 bits a channel" in message
+
+
+def test_a_lab_picture_has_the_colours_that_it_was_made_of(tmp_path):
+    rgb = Image.fromarray(np.random.default_rng(0).integers(70, 180, (32, 32, 3), dtype=np.uint8))
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    ImageCms.buildTransform(srgb, lab, "RGB", "LAB", flags=ImageCms.Flags.NOOPTIMIZE).apply(rgb).save(tmp_path / "lab.tif")
+    np.testing.assert_allclose(pixels(tmp_path / "lab.tif"), np.asarray(rgb), atol=4)  # a step of 8-bit L*a*b* is up to 4 of RGB
+    Image.new("LAB", (2, 2), (255, 128, 128)).save(tmp_path / "white.tif")
+    assert (pixels(tmp_path / "white.tif") == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "PA", "RGBX", "YCbCr", "HSV", "La", "RGBa", "I;16", "I;16L", "I;16B", "I;16N"])
+def test_every_mode_of_pillow_shows_the_same_picture(ramp, mode):
+    grey = Image.fromarray(np.where(ramp > 100, 255, 0).astype(np.uint8) if mode == "1" else ramp)
+    if mode.startswith("I;16"):
+        image = Image.frombytes(mode, grey.size, (ramp.astype(int) * 257).astype(">u2" if mode == "I;16B" else "<u2").tobytes())
+    else:
+        between = {"PA": "P", "YCbCr": "RGB", "HSV": "RGB", "La": "LA", "RGBa": "RGBA"}.get(mode)
+        image = (grey.convert(between) if between else grey).convert(mode)
+    opened = _to_rgb(image, image)
+    assert opened.mode == "RGB"
+    np.testing.assert_allclose(np.asarray(opened), np.stack([np.asarray(grey)] * 3, -1), atol=2)
+
+
+def test_a_deep_picture_taken_sideways_stands_upright(tmp_path, ramp):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray((ramp / 255).astype(np.float32)).save(tmp_path / "turned.tif", exif=exif)
+    np.testing.assert_allclose(pixels(tmp_path / "turned.tif")[..., 0], np.rot90(ramp, -1), atol=1)
 
 
 def test_a_printers_cmyk_picture_becomes_rgb(tmp_path):
