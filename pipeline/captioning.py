@@ -11,7 +11,7 @@ import torch
 
 from pipeline import decoders
 from pipeline.core import paths
-from pipeline.core.artefacts import whole
+from pipeline.core.artefacts import again, whole
 from pipeline.core.code import code_digest
 from pipeline.core.device import precisely, resolved
 from pipeline.core.errors import UserError
@@ -22,6 +22,7 @@ from pipeline.core.resume import Ledger, kept_ledgers
 from pipeline.decoders import Decoder
 from pipeline.decoding import Decoding
 from pipeline.features.data import Corpus, Seen
+from pipeline.features.stores import refit
 from pipeline.inputs import Captioning
 from pipeline.methods.base import Method
 from pipeline.systems import Setting, System, make_method, settings_of
@@ -40,9 +41,9 @@ class Captioner:
         folder = paths.model(name)
         trained = read_json(whole(folder / "system.json"))
         if trained["clip_digest"] not in (clip_digest, None):
-            raise UserError(f"{folder} was trained with another CLIP than the image features were made with: run `dvc repro`")
+            raise UserError(f"{folder} was trained with another CLIP than the image features were made with: {refit(system.clip, folder)}")
         if (trained["method"], trained["train"]) != (system.method, system.train):
-            raise UserError(f"{folder} was trained with other parameters than params.yaml holds for {name}: run `dvc repro`")
+            raise UserError(f"{folder} was trained with other parameters than params.yaml holds for {name}: {again(folder)}")
         return Captioner.of(folder, make_method(name, system), device)
 
     @staticmethod

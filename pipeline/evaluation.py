@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core import paths
+from pipeline.core.artefacts import again
 from pipeline.core.code import code_digest
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of, digest_tree, write_json
@@ -162,7 +163,8 @@ def load_split(params: EvaluationParams, judge: Clip, setting: Setting) -> Split
     rows = {image_id: row for row, (image_id, split) in enumerate(zip(images["image_id"], images["split"], strict=True))
             if split == setting.split}
     if rows.keys() != references.keys():
-        raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: run `dvc repro`")
+        raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: "
+                        f"{again(paths.corpus(setting.test))}")
     texts = read(paths.reference_features(params.judge, setting.test)).require(judge.digest, reference_source(setting.test, params.prompt))
     features, mask = clip.pad_references([unit(texts.features[its]) for its in rows_of.values()])
     return Split(references, unit(store.features[[rows[image_id] for image_id in references]]), features, mask)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from pipeline.core import paths
-from pipeline.core.artefacts import whole
+from pipeline.core.artefacts import again, whole
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_tree, read_json
+from pipeline.core.files import digest_file, digest_model, digest_tree, read_json
 from pipeline.core.paths import ImageSet
 from pipeline.core.tables import read_table
 from pipeline.features.data import Corpus, Objects, Pairs, Seen
@@ -99,7 +99,7 @@ class Tags:
         """Objects of pictures by id; `UserError` for another table's or another CLIP's."""
         folder = pictures.tagged(self.clip, self.detector)
         if read_json(whole(folder / "tagged.json"))["source_digest"] != digest_file(pictures.table):
-            raise UserError(f"{folder} was made from other images than {pictures.table}: run `dvc repro`")
+            raise UserError(f"{folder} was made from other images than {pictures.table}: {again(folder)}")
         return read_tagged(folder, ids, self.limit, clip_digest)
 
     def see(self, clip: Clip, labels: Sequence[str], prompt: str, found: Sequence[Sequence[Detection]]) -> Objects:
@@ -203,8 +203,10 @@ class Captioning:
         """`UserError` if a setting's objects come from another detector than the one that `name` was trained with, and nobody asked so."""
         tags = self._tags(setting)
         if tags and setting.detector is None and tags.detector_digest(ImageSet(setting.test)) != digest:
-            raise UserError(f"{ImageSet(setting.test).tagged(tags.clip, tags.detector)} was made with another detector than {name} was "
-                            "trained with: run `dvc repro`")
+            folder = ImageSet(setting.test).tagged(tags.clip, tags.detector)
+            now = digest_model(paths.foundation(tags.detector))
+            stale = [paths.model(name)] if now != digest else [ImageSet(setting.test).tags(tags.detector), folder]
+            raise UserError(f"{folder} was made with another detector than {name} was trained with: {again(*stale)}")
 
     @property
     def _sentences(self) -> Sentences:

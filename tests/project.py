@@ -127,10 +127,10 @@ class Project:
                 texts.append(file.read().decode())
         return subprocess.CompletedProcess([module, *arguments], status, *texts)
 
-    def locked(self, stage: str) -> dict[str, Any]:
-        """What dvc.lock holds of a stage."""
-        entry: dict[str, Any] = _YAML.load(self.folder / "dvc.lock")["stages"][stage]
-        return entry
+    def lock(self) -> dict[str, Any]:
+        """What DVC recorded, by stage."""
+        stages: dict[str, Any] = _YAML.load(self.folder / "dvc.lock")["stages"]
+        return stages
 
     def stages_run(self, output: str) -> set[str]:
         """The stages that a `dvc repro` really ran, from what it printed."""

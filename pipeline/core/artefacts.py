@@ -60,7 +60,7 @@ def whole_if_sealed(path: Path) -> Path:
 
 
 def _unsealed(path: Path) -> Path:
-    raise UserError(f"{path} is missing, or was made by an earlier version: run `dvc repro`")
+    raise UserError(f"{path} is missing, or was made by an earlier version: {again(path)}")
 
 
 def _root(path: Path) -> Path | None:
@@ -93,10 +93,17 @@ def repair(root: Path) -> str:
     return "replace it, if it is yours; else delete it and run the same command again"
 
 
-def _stage_of(root: Path) -> str | None:
-    """The stage whose output this is, as dvc.lock has it."""
+def again(*paths: Path) -> str:
+    """What to do about artefacts that do not fit others: DVC makes them anew where it knows of it, and by force where not."""
+    stages = " ".join(filter(None, (_stage_of(_root(path) or path) for path in paths)))
+    by_force = f"; where that changes nothing, run `dvc repro --force --single-item {stages}`, then `dvc repro`" if stages else ""
+    return f"run `dvc repro`{by_force}"
+
+
+def _stage_of(path: Path) -> str | None:
+    """The stage whose output a path is, or lies in, as dvc.lock has it."""
     try:
         stages = YAML(typ="safe", pure=True).load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]
-        return next((name for name, stage in stages.items() if any(out["path"] == root.as_posix() for out in stage.get("outs", ()))), None)
+        return next((name for name, stage in stages.items() for out in stage.get("outs", ()) if path.is_relative_to(out["path"])), None)
     except (OSError, KeyError, TypeError, AttributeError, ValueError):
         return None

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core import paths
-from pipeline.core.artefacts import repair, whole
+from pipeline.core.artefacts import again, repair, whole
 from pipeline.core.errors import UserError
 from pipeline.core.files import read_json
 
@@ -24,7 +24,7 @@ def read_table(path: Path, columns: list[str]) -> dict[str, list[Any]]:
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:100]}): {repair(path.parent)}") from None
     if missing := [column for column in columns if column not in result]:
-        raise UserError(f"{path} has no column {missing[0]!r}: it was made by another version, run `dvc repro`")
+        raise UserError(f"{path} has no column {missing[0]!r}: it was made by another version, {again(path)}")
     return result
 
 
@@ -34,6 +34,6 @@ def read_captions(system: str, setting: str) -> dict[str, str]:
     entries = read_json(whole(file))
     found = {str(entry["image_id"]): str(entry["caption"]) for entry in entries}
     if len(found) != len(entries):
-        raise UserError(f"{file} has two captions for one image: caption again with `dvc repro`")
+        raise UserError(f"{file} has two captions for one image: {again(file)}")
     return found
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from pipeline.core import paths
-from pipeline.core.artefacts import repair, whole
+from pipeline.core.artefacts import again, repair, whole
 from pipeline.core.errors import UserError
 from pipeline.core.params import StrictParams
 from pipeline.core.progress import track
@@ -68,7 +68,7 @@ def read_neighbours(store: FeatureStore, clip_name: str, corpus: str) -> NDArray
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{folder} is damaged ({error}): {repair(folder)}") from None
     if made_from != (store.origin.source_digest, store.origin.clip_digest):
-        raise UserError(f"{folder} was made from another corpus or CLIP than {store.path}: run `dvc repro`")
+        raise UserError(f"{folder} was made from another corpus or CLIP than {store.path}: {again(folder)}")
     if (found < 0).any():  # what Zarr reads where a chunk is missing
         raise UserError(f"{folder} lacks chunks: {repair(folder)}")
     return found

@@ -16,8 +16,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
-from pipeline.core.artefacts import repair, whole
+from pipeline.core import paths
+from pipeline.core.artefacts import again, repair, whole
 from pipeline.core.errors import UserError
+from pipeline.core.files import digest_model, read_json
 from pipeline.core.progress import track
 from pipeline.core.resume import Work
 
@@ -51,10 +53,19 @@ class FeatureStore:
         """Itself, if it was made by this CLIP from this table; else a `UserError` that says which stage to run."""
         if clip_digest is not None and clip_digest != self.origin.clip_digest:
             raise UserError(f"{self.path} was made with another CLIP ({self.origin.clip}, {self.origin.clip_digest[:12]}; "
-                            f"expected {clip_digest[:12]}): run `dvc repro` to embed again")
+                            f"expected {clip_digest[:12]}): {refit(self.origin.clip, self.path)}")
         if source_digest is not None and source_digest != self.origin.source_digest:
-            raise UserError(f"{self.path} was made from another table: run `dvc repro` to embed again")
+            raise UserError(f"{self.path} was made from another table: {again(self.path)}")
         return self
+
+
+def refit(clip: str, path: Path) -> str:
+    """What to do where artefacts of a CLIP do not fit: those that were made with other weights than it has now are made again, or if
+    there are none, `path`."""
+    now = digest_model(paths.foundation(clip))
+    about = {file.parent: read_json(file).get("attributes", {}).get("clip_digest", now)
+             for file in sorted((paths.DATA / "features" / clip).rglob("zarr.json"))}
+    return again(*([folder for folder, digest in about.items() if digest != now] or [path]))
 
 
 def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
@@ -103,7 +114,7 @@ def read_origin(path: Path) -> Origin:
     try:
         attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r", zarr_format=3).attrs)
         if attributes.pop("schema", None) != SCHEMA:
-            raise UserError(f"{path} has another schema than {SCHEMA}: run `dvc repro` to embed again")
+            raise UserError(f"{path} has another schema than {SCHEMA}: {again(path)}")
         return Origin(**attributes)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): {repair(path)}") from None

@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.core.artefacts import repair, whole
+from pipeline.core.artefacts import again, repair, whole
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_tree, read_json, write_json
+from pipeline.core.files import digest_file, digest_tree, read_json, write_json
 from pipeline.core.params import StrictParams
 from pipeline.core.paths import ImageSet
 from pipeline.core.resume import finished_folder
@@ -54,9 +54,10 @@ def embed_tags(clip_name: str, clip: Clip, detector: str, pictures: ImageSet, pr
     about = read_json(whole(tags / "tags.json"))
     origin = read_origin(store)
     if about["source_digest"] != origin.source_digest:
-        raise UserError(f"{tags} was made from other pictures than {store}: run `dvc repro`")
+        stale = store if about["source_digest"] == digest_file(pictures.table) else tags
+        raise UserError(f"{tags} was made from other pictures than {store}: {again(stale)}")
     if clip.digest != origin.clip_digest:
-        raise UserError(f"{store} was made with other weights than {clip_name} has now: run `dvc repro` to embed again")
+        raise UserError(f"{store} was made with other weights than {clip_name} has now: {again(store)}")
     ids = read_table(pictures.table, ["image_id"])["image_id"]
     ranked = _ranked(tags / "tags.parquet", ids, about["labels"])
     with finished_folder(pictures.tagged(clip_name, detector)) as folder:
@@ -78,11 +79,11 @@ def read_tagged(folder: Path, ids: Sequence[str], limit: int, clip_digest: str) 
     """Distinct objects of the pictures `ids`, the surest first, at most `limit` each. Raises `UserError` for another CLIP's tags."""
     about = read_json(whole(folder / "tagged.json"))
     if about["clip_digest"] != clip_digest:
-        raise UserError(f"{folder} was made with another CLIP than the image features: run `dvc repro`")
+        raise UserError(f"{folder} was made with another CLIP than the image features: {again(folder)}")
     table = read_table(folder / "objects.parquet", ["image_id", "objects"])
     found = dict(zip(table["image_id"], table["objects"], strict=True))
     if missing := [key for key in ids if key not in found]:
-        raise UserError(f"{folder} knows no image {missing[0]!r}: run `dvc repro`")
+        raise UserError(f"{folder} knows no image {missing[0]!r}: {again(folder)}")
     labels = folder / "labels.safetensors"
     try:
         labels_CD = load_file(labels)["labels"]

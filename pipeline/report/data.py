@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core import paths
-from pipeline.core.artefacts import whole
+from pipeline.core.artefacts import again, whole
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, read_json
 from pipeline.core.params import entries, section
@@ -139,7 +139,7 @@ def _run_system(name: str, system: System) -> RunSystem:
 
 def _require_digest(file: Path, value: Any, digest: str, stage: str) -> None:
     if digest_of(value) != digest:
-        raise UserError(f"{file} is not as it was made: delete it and run `dvc checkout`, or `dvc repro --force --single-item {stage}`")
+        raise UserError(f"{file} is not as it was made: run `dvc repro --force --single-item {stage}`")
 
 
 def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, ...], params: dict[str, Any]) -> SettingResults:
@@ -157,7 +157,7 @@ def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, 
     for result in results:
         if not result.cider.keys() == result.captions.keys() == references.keys() == files.keys():
             raise UserError(f"{paths.scores_file(result.system.name, name)}, its captions and {paths.corpus(setting.test)} "
-                            "hold different images: run `dvc repro`")
+                            f"hold different images: {again(paths.scores(result.system.name))}")
     absent = tuple(run for run in tested if run not in applies)
     return SettingResults(name, setting, tuple(results), absent, references, files)
 
@@ -167,11 +167,12 @@ def _result(run: RunSystem, setting: str) -> Result:
     metrics = read_json(file)
     missing = [key for key in (*METRICS, *_CONTROL) if f"{setting}.{key}" not in metrics]
     if missing:
-        raise UserError(f"{file} has no {setting}.{missing[0]}: it is of another run than params.yaml; run `dvc repro`")
+        raise UserError(f"{file} has no {setting}.{missing[0]}: it is of another run than params.yaml; {again(file)}")
     protocol = _read_protocol(run.name)
     _require_digest(file, metrics, protocol["metrics_digest"], f"evaluate@{run.name}")
     if setting not in protocol["settings"]:
-        raise UserError(f"{paths.scores(run.name) / 'protocol.json'} has no setting {setting}: run `dvc repro`")
+        raise UserError(f"{paths.scores(run.name) / 'protocol.json'} has no setting {setting}: "
+                        f"{again(paths.scores(run.name))}")
     table = read_table(paths.scores_file(run.name, setting), ["image_id", "CIDEr"])
     return Result(run, {key: float(metrics[f"{setting}.{key}"]) for key in (*METRICS, *_CONTROL)},
                   dict(zip(table["image_id"], table["CIDEr"], strict=True)), read_captions(run.name, setting),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning, sqrtm
 
 from pipeline.core import paths
-from pipeline.core.artefacts import whole, whole_if_sealed
+from pipeline.core.artefacts import again, whole, whole_if_sealed
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, file_inside, read_json, read_object
 from pipeline.core.params import check, entries, pick, section
@@ -311,4 +311,4 @@ def _record(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
 
 def _require(file: Path, record: dict[str, Any], keys: tuple[str, ...]) -> None:
     if missing := [key for key in keys if not isinstance(record, dict) or key not in record]:
-        raise UserError(f"{file} has no {missing[0]!r}: it was made by another version, run `dvc repro`")
+        raise UserError(f"{file} has no {missing[0]!r}: it was made by another version, {again(file)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core import paths
+from pipeline.core.artefacts import again
 from pipeline.core.errors import UserError
 from pipeline.core.paths import ImageSet
 from pipeline.core.tables import read_table
@@ -24,7 +25,7 @@ def drawn_captions(corpus: str) -> list[int]:
     row_of = {key: row for row, key in enumerate(whole["caption_id"])}
     rows = [row_of.get(key, -1) for key in drawn["image_id"]]
     if any(row < 0 or whole["text"][row] != text for row, text in zip(rows, drawn["text"], strict=True)):
-        raise UserError(f"{pictures} was made from another corpus than {table}: run `dvc repro`")
+        raise UserError(f"{pictures} was made from another corpus than {table}: {again(pictures)}")
     return rows
 
 

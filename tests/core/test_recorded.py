@@ -101,13 +101,13 @@ def test_what_was_edited_while_dvc_ran_does_not_land_and_the_next_repro_makes_wh
         project.run("dvc", "commit", "--force", "world@scenes")
     source = project.folder / "pipeline" / f"{module}.py"
     source.write_text(source.read_text() + _EDITED.format(function=function, file=file, old=old, new=new))
-    before = project.locked(stage)
+    before = project.lock()[stage]
     ended = project.run("dvc", "repro", "--single-item", "code", stage, check=False)
     assert ended.returncode != 0
     assert [says in line for line in ended.stderr.splitlines() if line.startswith("error: ")] == [True]
-    assert project.locked(stage) == before, "DVC noted what was not made"
+    assert project.lock()[stage] == before, "DVC noted what was not made"
     assert not any((project.folder / out["path"]).exists() for out in before["outs"] if not out["path"].endswith(".json"))
     project.run("dvc", "repro", "--single-item", "code", stage)
-    assert project.locked(stage) != before
+    assert project.lock()[stage] != before
     if stage == "train@knight":
         assert json.loads((project.folder / "data/models/knight/system.json").read_text())["train"]["k"] == 3
