@@ -6,7 +6,8 @@ Legend: B batch, P prefix length, T caption tokens, D CLIP width, W width of the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -24,7 +25,7 @@ from pipeline.core.errors import UserError, loading
 from pipeline.core.files import read_json, write_json
 from pipeline.core.params import Size, StrictParams
 from pipeline.core.paths import MERGES_FILE
-from pipeline.decoding import Decoding, beam_search, greedy
+from pipeline.decoding import Decoding, Steps, beam_search, greedy
 from pipeline.methods.base import Condition
 
 IGNORE = -100  # label of positions that carry no loss: prefix and padding
@@ -34,8 +35,9 @@ IGNORE = -100  # label of positions that carry no loss: prefix and padding
 class DecoderParams(StrictParams):
     """One entry of `decoders`.
 
-    pretrained: a causal language model of transformers, by name or local folder, with its own tokenizer; or none, for a GPT-2 of
-    `layers`, `heads` and `width` trained from scratch on CLIP's byte-pair tokens, as DeCap does (4 layers, 4 heads, 768 wide).
+    pretrained: a left-to-right language model of transformers with a key/value cache, by name or local folder, with its own tokenizer; or
+    none, for a GPT-2 of `layers`, `heads` and `width` trained from scratch on CLIP's byte-pair tokens, as DeCap does (4 layers, 4 heads,
+    768 wide).
     mapper: `linear` (DeCap) or `mlp` with one hidden layer twice as wide as the language model, ReLU (after Knight).
     max_tokens: longer captions are cut in training.
     """
@@ -122,7 +124,7 @@ class Decoder(nn.Module):
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)  # of what is attended to, as `generate` counts them
         logits: Tensor = self.lm(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False,
                                  logits_to_keep=ids_BT.shape[1]).logits
-        return logits
+        return logits[:, logits.shape[1] - ids_BT.shape[1] :]  # some models give all of them, whatever is asked
 
     def loss(self, condition: Condition, ids_BT: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy per caption token, end token included; no loss on prefix and padding.
@@ -169,8 +171,14 @@ MakeMapper = Callable[[int, int, str], nn.Module]
 def build(params: DecoderParams, vocabulary: Path, clip_width: int, prefix_length: int, make_mapper: MakeMapper) -> Decoder:
     """A new decoder. vocabulary: the folder with CLIP's merges, if it has its own. Weights come from torch's global seed."""
     if params.pretrained:
-        with loading(params.pretrained, "language model", "name a local folder or a model of the hub in `decoders`"):
+        advice = "name a left-to-right one in `decoders`, such as gpt2 or facebook/opt-125m, on the hub or in a local folder"
+        with loading(params.pretrained, "language model", advice, hub=not Path(params.pretrained).is_dir()):
             lm, tokenizer = _pretrained(params.pretrained)
+            room = getattr(lm.config, "max_position_embeddings", None) or 0  # XLNet, without a limit, says -1
+            if 0 < room < prefix_length + 1 + params.max_tokens:
+                raise UserError(f"params.yaml: a decoder's max_tokens is {params.max_tokens}, but {params.pretrained} has room for "
+                                f"{room - prefix_length - 1}: lower it")
+            _try(lm, tokenizer)
     else:
         merges = vocabulary / MERGES_FILE
         tokenizer = ClipTokens(merges if merges.exists() else None)
@@ -186,16 +194,70 @@ def build(params: DecoderParams, vocabulary: Path, clip_width: int, prefix_lengt
 
 
 def _pretrained(name: str) -> tuple[Any, CaptionTokenizer]:
-    """A language model with its tokenizer; raises ValueError for weights that are missing or are no numbers."""
+    """A language model with its tokenizer; raises ValueError for weights that are missing."""
     loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     lm, about = loaded
     if about["missing_keys"]:
         raise ValueError(f"its weights lack {min(about['missing_keys'])}")
     tokenizer = LanguageModelTokens(name)
-    with torch.no_grad():
-        if not lm.eval()(torch.tensor([[tokenizer.end]])).logits.isfinite().all():  # it fails where sizes do not fit
+    return lm.eval(), tokenizer
+
+
+class _Prefix(nn.Module):
+    """A mapper for conditions that are prefix embeddings already."""
+
+    def forward(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        return condition.vectors, condition.mask
+
+
+@torch.no_grad()
+def _try(lm: Any, tokenizer: CaptionTokenizer) -> None:
+    """Raise ValueError unless a language model does with a few tokens what training and captioning ask of one.
+
+    It must give numbers, read from left to right, count positions from 0, leave out what is masked, and predict with its key/value cache
+    what it predicts without.
+    """
+    words, decoder = lm.get_input_embeddings(), Decoder(lm, tokenizer, _Prefix())
+    if tokenizer.size > words.num_embeddings:
+        raise ValueError(f"its tokenizer has {tokenizer.size} tokens, its embeddings {words.num_embeddings}")
+    ids_BT = torch.randint(words.num_embeddings, (2, 6), generator=torch.Generator().manual_seed(0))
+    prefix_BPW, ids_BT, rows = words(ids_BT[:, :3]), ids_BT[:, 3:], torch.tensor([1, 0, 0])
+    later_BT = torch.cat([ids_BT[:, :-1], (ids_BT[:, -1:] + 1) % words.num_embeddings], dim=1)
+    for mask_BP in torch.tensor([[[1, 1, 1], [1, 1, 1]], [[0, 1, 1], [1, 0, 1]]]).bool():
+        given, plain = Condition(prefix_BPW, mask_BP), bool(mask_BP.all())
+        with _instead("it does not take embeddings with a mask and positions"):
+            expected_BTV = decoder.logits(given, ids_BT)
+        if not expected_BTV.isfinite().all():
             raise ValueError("it answers with what is no number")
-    return lm, tokenizer
+        masked = Condition(prefix_BPW.where(mask_BP[..., None], prefix_BPW.flip(0)), mask_BP)
+        if _differ(decoder.logits(masked, later_BT)[:, :-1], expected_BTV[:, :-1]):
+            raise ValueError("it sees later tokens: it is not left-to-right" if plain else "it sees what is masked")
+        if plain and _differ(lm(inputs_embeds=decoder._embed(given, ids_BT)[0], use_cache=False).logits[:, -3:], expected_BTV):
+            raise ValueError("it does not count positions from 0")
+        with _instead("it keeps no key/value cache to go on from"):
+            steps = Steps(lm, *decoder._embed(given, ids_BT[:, :1]))
+            found = [steps.log_probs[rows]]
+            steps.select(rows)
+            for tokens_R in ids_BT[rows, 1:].T:
+                steps.step(tokens_R)
+                found.append(steps.log_probs)
+        if _differ(torch.stack(found, dim=1), expected_BTV[rows]):
+            raise ValueError("with its key/value cache it predicts something else")
+
+
+@contextmanager
+def _instead(reason: str) -> Iterator[None]:
+    """Say what an error means."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{reason}: {error}") from None
+
+
+def _differ(found_BTV: Tensor, expected_BTV: Tensor) -> bool:
+    """Whether two predictions, logits or log-probabilities, are not the same; rounding is far below a ten-thousandth of the largest."""
+    found_BTV, expected_BTV = (values - values.mean(-1, keepdim=True) for values in (found_BTV, expected_BTV))
+    return not bool((found_BTV - expected_BTV).abs().max() <= 1e-4 * expected_BTV.abs().max())
 
 
 def load(folder: Path, device: torch.device, make_mapper: MakeMapper) -> Decoder:

@@ -32,7 +32,7 @@ class Decoding(StrictParams):
     precision: Precision = "auto"
 
 
-class _Steps:
+class Steps:
     """A language model under way: log-probabilities of the next token, row by row, the past kept."""
 
     def __init__(self, lm: Any, embeddings_BTW: Tensor, mask_BT: Tensor) -> None:
@@ -64,7 +64,7 @@ class _Steps:
 
 def greedy(lm: Any, embeddings_BTW: Tensor, mask_BT: Tensor, decoding: Decoding, end: int) -> list[list[int]]:
     """The likeliest token again and again, up to and without the end token."""
-    steps = _Steps(lm, embeddings_BTW, mask_BT)
+    steps = Steps(lm, embeddings_BTW, mask_BT)
     captions: list[list[int]] = [[] for _ in mask_BT]
     images_R = torch.arange(len(mask_BT), device=mask_BT.device)
     for length in range(1, decoding.max_new_tokens + 1):
@@ -82,7 +82,7 @@ def greedy(lm: Any, embeddings_BTW: Tensor, mask_BT: Tensor, decoding: Decoding,
 
 def beam_search(lm: Any, embeddings_BTW: Tensor, mask_BT: Tensor, decoding: Decoding, end: int) -> list[list[int]]:
     """The best of `beams` hypotheses by length-normalised log-probability, up to and without the end token."""
-    steps, beams, device = _Steps(lm, embeddings_BTW, mask_BT), decoding.beams, mask_BT.device
+    steps, beams, device = Steps(lm, embeddings_BTW, mask_BT), decoding.beams, mask_BT.device
     captions: list[list[int]] = [[] for _ in mask_BT]
     images = torch.arange(len(mask_BT), device=device)
     sums_BK = torch.zeros(len(images), 1, device=device)  # one hypothesis so far, the empty one

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, GPT2LMHeadModel, PreTrainedConfig, PreTrainedTokenizerFast
 
 from pipeline import decoders
+from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_tree
 from pipeline.decoders import IGNORE, Decoder, DecoderParams, pad
 from pipeline.decoding import Decoding
@@ -181,6 +185,7 @@ def build(params: DecoderParams, clip_folder: Path, prefix_length: int = 1) -> D
 
 
 def load(folder: Path) -> Decoder:
+    seal(folder)  # what a test does to it is not told by the manifest
     return decoders.load(folder, CPU, VectorMapper)
 
 
@@ -269,15 +274,20 @@ def test_an_unknown_language_model_is_named(tiny_clip_folder, tmp_path, user_err
     assert f"{missing} holds no language model that can be loaded" in user_error(build, small(pretrained=missing), tiny_clip_folder)
 
 
+def save_language_model(folder: Path, config: PreTrainedConfig, words: Sequence[str] = ("a", "cat")) -> Path:
+    """A language model of the user's own with random weights, and its tokenizer of a few words; 0 starts and ends a text."""
+    tokens = Tokenizer(models.WordLevel({word: number for number, word in enumerate(["<end>", *words])}, unk_token="<end>"))
+    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token="<end>", bos_token="<end>").save_pretrained(folder)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def language_model(tmp_path) -> Path:
-    """A language model of the user's own, with its tokenizer."""
-    folder = tmp_path / "lm"
-    words = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "cat": 2}, unk_token="<end>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", bos_token="<end>").save_pretrained(folder)
-    GPT2LMHeadModel(GPT2Config(vocab_size=3, n_positions=32, n_embd=8, n_layer=1, n_head=2)).save_pretrained(folder)
-    return folder
+    """A GPT-2 of the user's own."""
+    return save_language_model(tmp_path / "lm", GPT2Config(vocab_size=3, n_positions=32, n_embd=8, n_layer=1, n_head=2))
 
 
 def test_a_language_model_of_ones_own_is_loaded_with_its_tokenizer(language_model, tiny_clip_folder):
@@ -325,6 +335,121 @@ def test_a_language_model_without_some_of_its_weights_or_with_no_numbers_is_refu
     assert "its weights lack" in user_error(build, small(pretrained=str(language_model)), tiny_clip_folder)
     save_file({key: value * float("nan") for key, value in weights.items()}, language_model / "model.safetensors", {"format": "pt"})
     assert "no number" in user_error(build, small(pretrained=str(language_model)), tiny_clip_folder)
+
+
+WORDS = [f"w{i}" for i in range(2, 13)]
+ANY = {"vocab_size": 12, "bos_token_id": 0, "eos_token_id": 0}
+BERT = {**ANY, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+LLAMA = {**BERT, "max_position_embeddings": 32, "initializer_range": 0.6}
+LEFT_TO_RIGHT = {
+    "GPT-2": GPT2Config(**ANY, n_positions=32, n_embd=16, n_layer=2, n_head=2, initializer_range=0.6),
+    "OPT": transformers.OPTConfig(**ANY, hidden_size=16, word_embed_proj_dim=8, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16,
+                                  init_std=0.6, max_position_embeddings=32, pad_token_id=1, do_layer_norm_before=False),
+    "Llama": transformers.LlamaConfig(**LLAMA, num_key_value_heads=1),
+    "Mistral": transformers.MistralConfig(**LLAMA, num_key_value_heads=1, sliding_window=4),
+    "GPT-NeoX": transformers.GPTNeoXConfig(**LLAMA),
+    "Bloom": transformers.BloomConfig(**ANY, hidden_size=16, n_layer=1, n_head=2, initializer_range=0.6),
+    "BERT as a decoder": transformers.BertConfig(**LLAMA, is_decoder=True),
+}
+
+
+@pytest.fixture
+def pretrained(request, tiny_clip_folder, tmp_path) -> Decoder:
+    """A decoder on a language model of that name, about to be trained on conditions of three vectors."""
+    folder = save_language_model(tmp_path / "lm", LEFT_TO_RIGHT[request.param], WORDS)
+    torch.manual_seed(0)
+    return build(small(pretrained=str(folder), mapper="linear"), tiny_clip_folder, 3).train()
+
+
+def captions_as_without_cache(decoder: Decoder, given: Condition) -> None:
+    decoding = Decoding(beams=3, max_new_tokens=6)
+    captions = decoder.eval().generate(given, decoding)
+    assert captions == [naive_beam_search(decoder, row(given, i), decoding) for i in range(6)]
+    assert len(set(captions)) > 2
+
+
+@pytest.mark.parametrize("pretrained", LEFT_TO_RIGHT, indirect=True)
+def test_any_left_to_right_language_model_learns_and_captions(pretrained):
+    pretrained.loss(condition(3, 3), pad(ROWS)).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in pretrained.mapper.parameters())
+    captions_as_without_cache(pretrained, condition(6, 3))
+
+
+@pytest.mark.parametrize("pretrained", sorted({*LEFT_TO_RIGHT} - {"Mistral"}), indirect=True)  # its window counts masked vectors too
+def test_any_left_to_right_language_model_leaves_masked_vectors_out(pretrained, partly_masked):
+    pretrained.eval()
+    for given in partly_masked:
+        assert pretrained.loss(given, pad(ROWS * 2)).item() == pytest.approx(naive_loss(pretrained, given, ROWS * 2), abs=SUM_ORDER)
+    captions_as_without_cache(pretrained, partly_masked[0])
+
+
+BOTH_WAYS, NO_CACHE = "it sees later tokens: it is not left-to-right", "it keeps no key/value cache"
+UNFIT = {
+    "BERT": (transformers.BertConfig(**BERT), BOTH_WAYS),
+    "RoBERTa": (transformers.RobertaConfig(**BERT), BOTH_WAYS),
+    "XLNet": (transformers.XLNetConfig(**ANY, d_model=16, n_layer=1, n_head=2, d_inner=16), BOTH_WAYS),
+    "RoBERTa as a decoder": (transformers.RobertaConfig(**BERT, is_decoder=True), "it does not count positions from 0"),
+    "Mamba": (transformers.MambaConfig(**ANY, hidden_size=16, num_hidden_layers=1, state_size=4), NO_CACHE),
+    "RWKV": (transformers.RwkvConfig(**ANY, hidden_size=16, num_hidden_layers=2), NO_CACHE),
+    "Jamba": (transformers.JambaConfig(**{**BERT, "num_hidden_layers": 2}, num_key_value_heads=1, attn_layer_period=2, attn_layer_offset=1,
+                                       num_experts=1, mamba_d_state=4, use_mamba_kernels=False), NO_CACHE),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_language_model_that_cannot_caption_is_refused_before_it_is_trained(name, tiny_clip_folder, tmp_path, user_error):
+    config, reason = UNFIT[name]
+    message = user_error(build, small(pretrained=str(save_language_model(tmp_path / "lm", config, WORDS))), tiny_clip_folder)
+    assert reason in message
+    assert "name a left-to-right one" in message
+
+
+@pytest.mark.parametrize(("ignored", "reason"), [("attention_mask", "it sees what is masked"),
+                                                 ("past_key_values", "with its key/value cache it predicts something else")])
+def test_a_language_model_that_ignores_what_it_is_told_is_refused(language_model, tiny_clip_folder, user_error, monkeypatch, ignored,
+                                                                  reason):
+    real = GPT2LMHeadModel.forward
+    monkeypatch.setattr(GPT2LMHeadModel, "forward", lambda lm, **given: real(lm, **{**given, ignored: None}))
+    assert reason in user_error(build, small(pretrained=str(language_model)), tiny_clip_folder)
+
+
+def test_a_language_model_that_mixes_up_captions_is_refused(language_model, tiny_clip_folder, user_error, monkeypatch):
+    real = DynamicCache.batch_select_indices
+    monkeypatch.setattr(DynamicCache, "batch_select_indices", lambda cache, rows: real(cache, rows.flip(0)))
+    assert "with its key/value cache it predicts something else" in user_error(
+        build, small(pretrained=str(language_model)), tiny_clip_folder)
+
+
+def test_a_language_model_that_predicts_more_than_is_asked_learns_as_another(language_model, tiny_clip_folder, monkeypatch):
+    real = GPT2LMHeadModel.forward
+    monkeypatch.setattr(GPT2LMHeadModel, "forward", lambda lm, **given: real(lm, **{**given, "logits_to_keep": 0}))
+    decoder, rows = build(small(pretrained=str(language_model)), tiny_clip_folder).eval(), [[0, 1, 2, 0], [0, 2, 0]]
+    assert decoder.loss(condition(2), pad(rows)).item() == pytest.approx(naive_loss(decoder, condition(2), rows), abs=SUM_ORDER)
+
+
+def test_a_tokenizer_with_more_words_than_its_language_model_is_refused(tiny_clip_folder, tmp_path, user_error):
+    folder = save_language_model(tmp_path / "lm", LEFT_TO_RIGHT["GPT-2"], [*WORDS, "more"])
+    assert "its tokenizer has 13 tokens, its embeddings 12" in user_error(build, small(pretrained=str(folder)), tiny_clip_folder)
+
+
+def test_a_language_model_too_short_for_the_captions_is_named_before_it_is_trained(language_model, tiny_clip_folder, user_error):
+    assert "max_tokens is 31, but" in user_error(build, small(pretrained=str(language_model), max_tokens=31), tiny_clip_folder)
+    build(small(pretrained=str(language_model), max_tokens=30), tiny_clip_folder)
+
+
+def test_the_hub_is_asked_for_a_language_model_and_not_for_what_a_trained_model_lacks(model, tiny_clip_folder, user_error, monkeypatch):
+    asked = []
+
+    def refuse(*address: object, **options: object) -> None:
+        asked.append(address)
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    shutil.rmtree(model / "lm")
+    assert str(model) in user_error(load, model)
+    assert not asked
+    assert "nobody/none holds no language model" in user_error(build, small(pretrained="nobody/none"), tiny_clip_folder)
+    assert asked
 
 
 def test_padding_fills_each_row_behind_its_end():

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 
 class UserError(Exception):
@@ -27,19 +27,43 @@ def one_line_errors() -> Iterator[None]:
 
 
 @contextmanager
-def loading(folder: object, what: str, advice: str | Callable[[], str]) -> Iterator[None]:
+def loading(folder: object, what: str, advice: str | Callable[[], str], hub: bool = False) -> Iterator[None]:
     """Turn whatever libraries raise on files that are missing, damaged or of another shape into one `UserError`.
 
-    what: that the folder should hold. advice: what to do. An exhausted disk or memory is left as it is.
+    what: that the folder should hold. advice: what to do. An exhausted disk or memory is left as it is. hub: whether the hub of Hugging
+    Face may be asked; if not, libraries that want something from there are refused at once, whatever the network.
     """
     try:
-        yield
+        with nullcontext() if hub else _without_hub():
+            yield
     except Exception as error:
         if isinstance(error, UserError) or _exhausted(error):
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if not hub and _wanted_hub(error):
+            reason = "it names a part that is on the hub of Hugging Face, not in the folder"
         told = advice if isinstance(advice, str) else advice()
         raise UserError(f"{folder} holds no {what} that can be loaded ({reason}): {told}") from None
+
+
+@contextmanager
+def _without_hub() -> Iterator[None]:
+    """As if HF_HUB_OFFLINE were set: huggingface_hub, through which all libraries here ask, reads this constant before every request."""
+    from huggingface_hub import constants  # it takes time, and few commands load models
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _wanted_hub(error: BaseException | None) -> bool:
+    """Whether an error goes back to a request that the hub was kept from; libraries wrap it in errors about the connection."""
+    while error and type(error).__name__ not in ("OfflineModeIsEnabled", "LocalEntryNotFoundError"):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def printable(text: str) -> str:

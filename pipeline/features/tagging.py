@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForObjectDetection
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection
 from transformers.utils import logging as transformers_logging
 
 from pipeline.core import paths
 from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError, loading
-from pipeline.core.files import digest_file, digest_model, write_json
+from pipeline.core.files import digest_file, digest_model, read_json, write_json
 from pipeline.core.params import Count, Share, StrictParams, section
 from pipeline.core.paths import ImageSet
 from pipeline.core.progress import track
@@ -66,9 +66,15 @@ class Detector:
         whole_if_sealed(folder)
         transformers_logging.disable_progress_bar()  # of loading weights: quick
         with loading(folder, "detector", "restore it with `git checkout`, or save a DETR there with `save_pretrained`"):
-            self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            model, about = AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True, dtype=torch.float32,
-                                                                       use_safetensors=True, output_loading_info=True)
+            config = _configuration(folder)
+            self.processor: Any = AutoImageProcessor.from_pretrained(folder, config=config, local_files_only=True)
+            model, about = AutoModelForObjectDetection.from_pretrained(folder, config=config, local_files_only=True, dtype=torch.float32,
+                                                                       use_safetensors=True, output_loading_info=True,
+                                                                       ignore_mismatched_sizes=True)
+            others = {key for key, *_ in about["mismatched_keys"]} | {key for key in about["unexpected_keys"] if "backbone" in key}
+            if others:
+                hint = ": is `backbone_config` missing there?" if "backbone" in min(others) else ""
+                raise ValueError(f"its config.json describes other weights than its {min(others)}{hint}")
             if about["missing_keys"]:
                 raise ValueError(f"its weights lack {min(about['missing_keys'])}")
             self.model: Any = model.eval().requires_grad_(False).to(device)
@@ -102,6 +108,23 @@ class Detector:
                 every = [Detection(self.model.config.id2label[label], score, tuple(box)) for score, label, box in rows]
                 found.append(sorted(every, key=lambda d: -d.score)[: self.params.limit])
         return found
+
+
+def _configuration(folder: Path) -> Any:
+    """The model's configuration, its backbone spelled out: transformers asks the hub about one that is only named.
+
+    A repository of the hub (`microsoft/resnet-50`) is taken for the default backbone of such a detector, which the weights must then fit;
+    any other name is one of timm's.
+    """
+    told = read_json(folder / "config.json")
+    name, options = told.get("backbone"), told.pop("backbone_kwargs", None) or {}
+    if name and not told.get("backbone_config"):
+        if "/" in name:
+            told |= {"backbone": None, "use_timm_backbone": False}
+        elif options or not told.get("use_timm_backbone", True):  # else it is complete
+            channels = options.pop("in_chans", 3)  # timm's name for it
+            told["backbone_config"] = {"model_type": "timm_backbone", "backbone": name, "num_channels": channels, **options}
+    return AutoConfig.for_model(**told)
 
 
 def load_detector(name: str, params: dict[str, Any], device: torch.device) -> Detector:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -174,3 +176,53 @@ def test_damaged_merges_are_named(damaged, user_error, damage):
     file = damaged / "bpe_merges.txt.gz"
     file.write_bytes(damage(file.read_bytes()))
     assert str(damaged) in user_error(load, damaged)
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[object]:
+    """What was asked of the network, which answers nothing."""
+    calls: list[object] = []
+
+    def refuse(*address: object, **options: object) -> None:
+        calls.append(address)
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return calls
+
+
+HUB_TEXT = {"hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base", "hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler"}
+
+
+@pytest.mark.parametrize("lacks", [None, WEIGHTS])
+@pytest.mark.parametrize(("part", "told"), [
+    ("text_cfg", HUB_TEXT), ("text_cfg", {"hf_tokenizer_name": "openai/clip-vit-base-patch32"}),
+    ("vision_cfg", {"timm_model_name": "test_vit", "timm_model_pretrained": True}),
+    ("vision_cfg", {"timm_model_name": "hf-hub:timm/test_vit.r160_in1k", "timm_model_pretrained": True}),
+])
+def test_no_clip_asks_the_network_for_what_it_names_or_lacks(damaged, asked, user_error, part, told, lacks):
+    config = json.loads((damaged / "open_clip_config.json").read_text())
+    config["model_cfg"][part].update(told)
+    (damaged / "open_clip_config.json").write_text(json.dumps(config))
+    if lacks:
+        (damaged / lacks).unlink()
+    message = user_error(load, damaged)
+    assert f"{damaged} holds no CLIP that can be loaded" in message
+    assert ("it names a part that is on the hub of Hugging Face" in message) == ("roberta-base" in str(told) or "hf-hub:" in str(told))
+    assert not asked
+
+
+def test_a_clip_with_a_tower_of_timm_takes_all_its_weights_from_the_folder(damaged, asked):
+    config = json.loads((damaged / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"] = {"timm_model_name": "test_vit", "timm_model_pretrained": True, "timm_proj": "linear",
+                                         "image_size": 160}
+    (damaged / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(1)
+    model = open_clip.create_model(f"local-dir:{damaged}", load_weights=False).eval()
+    save_file(model.state_dict(), damaged / WEIGHTS)
+    clip = load(damaged)
+    with torch.inference_mode():
+        expected = model.encode_image(clip.pixels(photographs(1)[0])[None])
+    np.testing.assert_allclose(clip.encode_images(photographs(1)), expected.numpy(), atol=SUM_ORDER)
+    assert not asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
 
 from pipeline.core import paths
+from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.params import check
 from pipeline.core.paths import ImageSet
@@ -35,6 +37,14 @@ class Killed(BaseException):
     """Stands for a kill: no code of ours may catch it."""
 
 
+def small(**backbone: object) -> DetrConfig:
+    return DetrConfig(
+        **backbone, num_queries=12, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=16, decoder_ffn_dim=16, init_std=0.6, id2label=dict(enumerate(LABELS)),
+        label2id={name: number for number, name in enumerate(LABELS)},
+    )
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained DETR of twelve queries and three classes, with weights so large that its answers differ."""
@@ -42,12 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     backbone = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", downsample_in_first_stage=False,
                             out_features=["stage2"])
-    config = DetrConfig(
-        backbone_config=backbone, num_queries=12, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, init_std=0.6, id2label=dict(enumerate(LABELS)),
-        label2id={name: number for number, name in enumerate(LABELS)},
-    )
-    model = DetrForObjectDetection(config)
+    model = DetrForObjectDetection(small(backbone_config=backbone))
     # queries that look elsewhere, classes that differ, boxes that leave the picture
     model.model.query_position_embeddings.weight.data *= 5
     model.class_labels_classifier.weight.data *= 4
@@ -176,6 +181,77 @@ def test_a_damaged_configuration_is_named(damaged, user_error, name, content):
     assert str(damaged) in user_error(load, damaged)
 
 
+@pytest.fixture
+def asked(monkeypatch) -> list[object]:
+    """What was asked of the network, which answers nothing."""
+    calls: list[object] = []
+
+    def refuse(*address: object, **options: object) -> None:
+        calls.append(address)
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return calls
+
+
+def save_with(config: DetrConfig, folder: Path, **told: object) -> DetrForObjectDetection:
+    """A random DETR, in whose config.json `told` stands for the backbone's configuration."""
+    torch.manual_seed(0)
+    model = DetrForObjectDetection(config).eval()
+    model.save_pretrained(folder)
+    DetrImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    saved = read_json(folder / "config.json")
+    (folder / "config.json").write_text(json.dumps({**saved, "backbone_config": None, "use_pretrained_backbone": True, **told}))
+    return model
+
+
+TIMM = {"backbone": "test_resnet", "use_timm_backbone": True}
+KEPT = {"out_indices": [1, 2, 3, 4], "in_chans": 3}
+
+
+@pytest.mark.parametrize("told", [
+    TIMM, {**TIMM, "backbone_kwargs": None}, {**TIMM, "backbone_kwargs": {}}, {**TIMM, "backbone_kwargs": KEPT, "dilation": False},
+    {**TIMM, "backbone_kwargs": {**KEPT, "features_only": True}}, {"backbone": "test_resnet", "backbone_kwargs": KEPT},
+    {"backbone": "test_resnet", "use_timm_backbone": False},
+    {"backbone_config": {"model_type": "timm_backbone", "backbone": "test_resnet", "out_indices": [1, 2, 3, 4],
+                         "use_pretrained_backbone": True}},
+])
+def test_a_detector_whose_backbone_is_named_takes_all_its_weights_from_the_folder(told, images, tmp_path, asked):
+    model = save_with(small(**TIMM, use_pretrained_backbone=False), tmp_path, **told)
+    detector = load(tmp_path)
+    pixels = detector.processor(images=images, return_tensors="pt")
+    with torch.inference_mode():
+        assert torch.equal(detector._outputs(images).logits, model(**pixels).logits)
+    assert not asked
+
+
+def test_a_backbone_that_is_a_repository_of_the_hub_is_not_asked_for(images, tmp_path, asked, user_error):
+    told = {"backbone": "microsoft/resnet-50", "use_timm_backbone": False, "backbone_kwargs": {"out_features": ["stage4"]}}
+    model = save_with(small(use_timm_backbone=False), tmp_path / "fifty", **told)
+    detector = load(tmp_path / "fifty")
+    pixels = detector.processor(images=images, return_tensors="pt")
+    with torch.inference_mode():
+        assert torch.equal(detector._outputs(images).logits, model(**pixels).logits)
+    deeper = ResNetConfig(depths=[3, 4, 7, 3], out_features=["stage4"])
+    save_with(small(use_timm_backbone=False, backbone_config=deeper), tmp_path / "deeper", **told)
+    assert "is `backbone_config` missing there?" in user_error(load, tmp_path / "deeper")
+    assert not asked
+
+
+@pytest.mark.parametrize("told", [{"backbone": "none"}, {"backbone": "hf-hub:timm/none"}, {"backbone": "nobody/none"},
+                                  {"backbone_config": {"model_type": "timm_backbone", "backbone": "hf-hub:timm/none"}},
+                                  {"model_type": "none"}])
+@pytest.mark.parametrize("lacks", [None, "preprocessor_config.json"])
+def test_no_detector_asks_the_network_for_what_it_lacks(damaged, asked, user_error, told, lacks):
+    saved = read_json(damaged / "config.json")
+    (damaged / "config.json").write_text(json.dumps({**saved, "backbone_config": None, **told}))
+    if lacks:
+        (damaged / lacks).unlink()
+    assert f"{damaged} holds no detector that can be loaded" in user_error(load, damaged)
+    assert not asked
+
+
 @pytest.mark.parametrize(("changes", "named"), [({"threshold": 1.5}, "threshold"), ({"limit": 0}, "limit"), ({"batch": 0}, "batch")])
 def test_values_out_of_range_are_refused(user_error, changes, named):
     assert named in user_error(check, DetectorParams, changes, "detectors.detector")
@@ -196,6 +272,7 @@ def pictures(images, tmp_path, monkeypatch) -> ImageSet:
 def write_table(pictures: ImageSet, path_of: dict[str, str]) -> None:
     pictures.table.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"image_id": pa.array(path_of, pa.string()), "path": pa.array(path_of.values(), pa.string())}), pictures.table)
+    seal(pictures.table.parent)
 
 
 def tags_of(pictures: ImageSet) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import socket
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,6 +162,41 @@ def test_weights_that_lack_a_tensor_are_named_and_never_replaced_by_random_ones(
     del weights[min(weights)]
     save_file(weights, damaged / name, metadata={"format": "pt"})
     assert str(damaged) in user_error(load, damaged)
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[object]:
+    """What was asked of the network, which answers nothing."""
+    calls: list[object] = []
+
+    def refuse(*address: object, **options: object) -> None:
+        calls.append(address)
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return calls
+
+
+@pytest.mark.parametrize(("lacks", "told"), [
+    ("unet", {}), ("vae", {}), ("text_encoder", {}), ("tokenizer", {}), ("scheduler", {}),
+    ("scheduler", {"scheduler": ["nobody/none", "Scheduler"]}),
+    ("safety_checker", {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}),
+])
+def test_no_generator_asks_the_network_for_what_it_names_or_lacks(damaged, asked, user_error, lacks, told):
+    index = read_json(damaged / "model_index.json")
+    (damaged / "model_index.json").write_text(json.dumps({**index, "_name_or_path": "nobody/none", **told}))
+    shutil.rmtree(damaged / lacks, ignore_errors=True)
+    assert str(damaged) in user_error(load, damaged)
+    assert not asked
+
+
+def test_a_generator_that_says_where_it_was_found_asks_nothing_there(damaged, asked):
+    origin = {"_name_or_path": "nobody/none", "name_or_path": "nobody/none"}
+    for name in ("unet/config.json", "vae/config.json", "text_encoder/config.json", "tokenizer/tokenizer_config.json"):
+        (damaged / name).write_text(json.dumps({**read_json(damaged / name), **origin}))
+    load(damaged).draw(CAPTIONS[:1], [0])
+    assert not asked
 
 
 @pytest.mark.parametrize("changes", [{"steps": 0}, {"batch": 0}, {"attempts": 0}, {"captions": 1}, {"guidance": 0.5},
