@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup repository repro test lint sweeps
+.PHONY: setup repository repro test lint storm sweeps
 
 setup: repository $(VENV)/.installed
 
@@ -28,6 +28,12 @@ test: setup lint ## style, types and every test
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+STORMS ?= kills dvc-kills writers power-cuts damages names values inputs
+ROUNDS ?= 100
+SEED ?= 0
+storm: setup ## what `make test` tries a few rounds of, at length (hours): make storm STORMS=kills ROUNDS=20 SEED=1
+	for storm in $(STORMS); do $(VENV)/bin/python -m tests.storm $$storm --rounds $(ROUNDS) --seed $(SEED) || exit 1; done
 
 sweeps: setup ## the tables over seeds, Knight's k, recipes and SynTIC's switches; finished rows are kept
 	$(VENV)/bin/unpaired sweep seeds

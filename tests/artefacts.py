@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from pipeline.core import paths
-from pipeline.core.artefacts import MANIFEST
+from pipeline.core.artefacts import MANIFEST, seal
 from pipeline.core.files import digest_file, read_json, write_json
 from pipeline.core.paths import ImageSet
 from pipeline.features.images import write_pictures
@@ -29,16 +29,23 @@ PROMPT = "a photo of a {}"
 PAIR_STORES = ("drawn", "refined/features", "projected/drawn", "projected/refined")
 
 
-def unseal(path: Path) -> None:
-    """Take the manifest away from the artefact that a path lies in, so that the test may edit it: it is then believed as it is."""
-    for folder in path.parents:
-        (folder / MANIFEST).unlink(missing_ok=True)
+def seal_again(path: Path) -> None:
+    """Seal the artefact that a path is, or lies in, as a test left it: what is wrong in it is then as if its stage had written it so."""
+    for folder in (path, *path.parents):
+        if (folder / MANIFEST).is_file():
+            seal(folder)
 
 
 def edit_json(path: Path, **values: Any) -> None:
     """Other values in a JSON file of an artefact."""
-    unseal(path)
     write_json(path, {**read_json(path), **values})
+    seal_again(path)
+
+
+def edit_table(path: Path, table: pa.Table) -> None:
+    """Another table in an artefact."""
+    pq.write_table(table, path)
+    seal_again(path)
 
 
 class StubClip:
@@ -79,12 +86,14 @@ def write_corpus(name: str, texts: Sequence[str], heldout: Sequence[int] = ()) -
         "caption_id": [f"{name}-{row}" for row in rows], "image_id": [str(row // 5) for row in rows], "text": list(texts),
         "split": ["heldout" if row in heldout else "train" for row in rows],
     }), paths.corpus_table(name))
+    seal(paths.corpus(name))
 
 
 def write_texts(corpus: str, features: np.ndarray, clip_digest: str = CLIP_DIGEST) -> None:
     """The store of a corpus's text features."""
     origin = Origin(CLIP, clip_digest, features.shape[1], "none", digest_file(paths.corpus_table(corpus)), "float32")
     write_store(paths.text_features(CLIP, corpus), features, origin)
+    seal(paths.text_features(CLIP, corpus))
 
 
 def write_pairs(corpus: str, rows: Sequence[int], features: np.ndarray, found: Sequence[Sequence[Detection]] = (),
@@ -103,6 +112,7 @@ def write_pairs(corpus: str, rows: Sequence[int], features: np.ndarray, found: S
     }), pictures.table)
     write_json(pictures.folder / "report.json", {"asked": len(rows), "drawn": len(rows), "drawn_again": 0, "blanked_for_good": [],
                                                  "captions_in_corpus": pq.read_metadata(paths.corpus_table(corpus)).num_rows})
+    seal(pictures.folder)
     write_pair_store(corpus, "drawn", features, clip.digest)
     write_found(pictures, found or [[]] * len(rows), clip)
 
@@ -117,6 +127,7 @@ def write_pair_store(corpus: str, name: str, features: np.ndarray, clip_digest: 
     """One of `PAIR_STORES`."""
     origin = Origin(CLIP, clip_digest, features.shape[1], "none", digest_file(ImageSet(corpus, drawn=True).table), "float32")
     write_store(paths.synthetic_features(CLIP, corpus) / name, features, origin)
+    seal(paths.synthetic_features(CLIP, corpus) / name.split("/")[0])
 
 
 def _seen(brightness: float) -> list[Detection]:

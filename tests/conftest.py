@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from pipeline.core import artefacts
 from pipeline.core.errors import UserError
 from pipeline.decoders import Decoder
 from pipeline.features.data import Corpus
@@ -24,21 +23,7 @@ from pipeline.foundation.contrastive import Recipe, write_untrained
 from pipeline.methods.base import VectorMapper
 from tests.project import Project
 
-_UNSEALED = artefacts._unsealed
 torch.set_num_threads(1)  # models this small lose by threads, and sums keep their order
-
-@pytest.fixture(autouse=True, scope="session")
-def _believe_what_has_no_manifest() -> Iterator[None]:
-    """Tests make artefacts by hand; those that have a manifest are checked here too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(artefacts, "_unsealed", lambda path: path)
-        yield
-
-
-@pytest.fixture
-def strict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Believe nothing without a manifest, as outside the tests."""
-    monkeypatch.setattr(artefacts, "_unsealed", _UNSEALED)
 
 
 CAPTIONS = [

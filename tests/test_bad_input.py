@@ -10,17 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
+from pipeline.core.artefacts import MANIFEST
 from pipeline.core.files import digest_tree
-from tests.artefacts import unseal
+from tests.artefacts import seal_again
 from tests.project import Project, patched, tiny_params
 
 
 def raw_file(project: Project) -> Path:
     """The data set's records, as a user's own that have no manifest."""
     file = project.folder / "data/raw/scenes/dataset.json"
-    unseal(file)
+    (file.parent / MANIFEST).unlink(missing_ok=True)
     return file
 
 
@@ -79,8 +79,8 @@ def other_clip(project: Project) -> None:
     attributes = project.folder / "data/features/micro/text/scenes/features/zarr.json"
     content = json.loads(attributes.read_text())
     content["attributes"]["clip_digest"] = "0" * 64
-    unseal(attributes)
     attributes.write_text(json.dumps(content))
+    seal_again(attributes)
 
 
 def edit(key: str, value: object) -> Callable[[Project], None]:
@@ -162,7 +162,6 @@ def full() -> None:
     ("embed_text", "micro scenes", "features/micro/text/scenes/features", "zarr.storage._local:_put", 3),
     ("train", "knight", "models/knight", "torch:save", 1),
     ("caption", "decap", "captions/decap", "pipeline.captioning:write_json", 1),
-    ("evaluate", "decap", "scores/decap", "pyarrow.parquet:write_table", 1),
 ])
 def test_a_full_disk_is_one_line_and_the_older_artefact_stays(finished: Project, tmp_path: Path, stage: str, arguments: str,
                                                               artefact: str, target: str, calls: int) -> None:
@@ -180,17 +179,11 @@ def test_a_full_disk_is_one_line_and_the_older_artefact_stays(finished: Project,
     assert digest_tree(project.folder / "data" / artefact) == before
 
 
-def test_the_system_really_reports_a_full_disk_where_snapshots_are_written() -> None:
-    """The injected error is the one that /dev/full gives."""
-    with pytest.raises(OSError, match="No space left") as raised, Path("/dev/full").open("wb", buffering=0) as file:
-        torch.save({"weights": torch.zeros(100_000)}, file)
-    assert raised.value.errno == errno.ENOSPC
-
-
-@pytest.mark.parametrize("name", ["..", "", "../../x", "OUTSIDE", "a;touch pwned", "x$(touch pwned)", "x'; touch pwned; '", "-rf"])
-@pytest.mark.parametrize("section", ["systems", "world"])
-def test_a_name_that_leads_elsewhere_stops_repro_before_anything_is_touched(finished: Project, tmp_path: Path, name: str,
-                                                                            section: str) -> None:
+@pytest.mark.parametrize(("section", "name"), [
+    ("systems", "../../x"), ("world", ".."), ("systems", "OUTSIDE"), ("world", "a;touch pwned"), ("systems", "x'; touch pwned; '"),
+])
+def test_a_name_that_leads_elsewhere_stops_repro_before_anything_is_touched(finished: Project, tmp_path: Path, section: str,
+                                                                            name: str) -> None:
     project = finished.copy(tmp_path / "copy")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/precious.txt").write_text("mine")

@@ -21,7 +21,7 @@ from pipeline.features.tags import embed_tags
 from pipeline.inputs import Captioning
 from pipeline.systems import find_system
 from pipeline.training import train_system
-from tests.artefacts import CLIP, DETECTOR, LABELS, PROMPT, ToldDetector, edit_json, unseal
+from tests.artefacts import CLIP, DETECTOR, LABELS, PROMPT, ToldDetector, edit_json, seal_again
 from tests.tiny_systems import CPU, IMAGES, PARAMS, make_project, params
 
 VALIDATION = {"settings.pictures.validation": {"test": "scenes", "support": "scenes", "split": "val"}}
@@ -160,13 +160,13 @@ def test_another_model_other_pictures_another_corpus_and_other_code_caption_agai
     caption("decap", {"systems.decap.seed": 1})
     assert sizes == BATCHES["in-domain"]
     store = ImageSet("scenes").features(CLIP) / "zarr.json"
-    unseal(store)
     store.write_text(store.read_text() + "\n")
+    seal_again(store)
     caption("decap", {"systems.decap.seed": 1})
     assert sizes == BATCHES["in-domain"] * 2
     store = paths.text_features(CLIP, "scenes") / "zarr.json"
-    unseal(store)
     store.write_text(store.read_text() + "\n")
+    seal_again(store)
     caption("decap", {"systems.decap.seed": 1})
     assert sizes == BATCHES["in-domain"] * 3
     monkeypatch.setattr(captioning, "code_digest", lambda *modules: "changed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import pipeline.features.stores
 import pipeline.synthetic.drawing
 from pipeline.core import code
 from pipeline.core.files import digest_tree
-from tests.artefacts import unseal
+from tests.artefacts import seal_again
 from tests.project import Project, patched, tiny_params
 
 SYSTEMS = ("decap", "knight", "raw", "syntic")
@@ -33,7 +34,7 @@ def digests(project: Project) -> dict[str, str]:
 def test_one_command_leads_from_nothing_to_metrics_and_a_report(finished: Project) -> None:
     for system in SYSTEMS:
         metrics = json.loads((finished.folder / f"data/metrics/{system}.json").read_text())
-        assert metrics["in-domain.CIDEr"] >= 0
+        assert 1 < metrics["in-domain.CLIPScore"] < 2.5  # captions of something else, or none, lie below
         assert {key.split(".")[0] for key in metrics} == {"in-domain", "validation"}
     assert (finished.folder / "data/report/index.html").stat().st_size > 10_000
 
@@ -44,16 +45,21 @@ def test_a_second_repro_runs_nothing_and_status_is_clean(finished: Project, tmp_
     assert json.loads(project.run("dvc", "status", "--json").stdout) == {}
 
 
-def test_a_fresh_clone_with_the_lock_comes_to_the_same_bytes(finished: Project, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    finished.run("git", "clone", "--quiet", str(finished.folder), str(clone))
-    project = Project(clone)
-    project.run("dvc", "repro")
-    assert project.run("git", "status", "--porcelain").stdout == "", "dvc.lock or metrics changed"
+def test_a_fresh_clone_comes_to_the_same_bytes(finished: Project, tmp_path: Path) -> None:
+    """Its stages in forks of this process, without DVC: in a fourth of the time."""
+    finished.run("git", "clone", "--quiet", str(finished.folder), str(tmp_path / "clone"))
+    project = Project(tmp_path / "clone")
+    with Repo(str(project.folder)) as repo:
+        commands = [shlex.split(stage.cmd) for stage in reversed(list(networkx.topological_sort(repo.index.graph)))]
+    for _, _, module, *arguments in commands:
+        ended = project.run_module(module, *arguments)
+        assert ended.returncode == 0, ended.stderr
     assert digests(project) == digests(finished)
+    project.run("dvc", "commit", "--force")
+    assert project.run("git", "status", "--porcelain").stdout == "", "dvc.lock or metrics changed"
 
 
-def test_reverting_a_parameter_restores_from_the_run_cache(finished: Project, tmp_path: Path) -> None:
+def test_reverting_a_parameter_or_checking_out_an_older_commit_brings_the_artefacts_back(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
     before = digests(project)
     project.edit("systems.knight.train.k", 0)
@@ -61,22 +67,17 @@ def test_reverting_a_parameter_restores_from_the_run_cache(finished: Project, tm
     assert ran == KNIGHT | {"code"}
     changed = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
     assert "in-domain.CLIPScore" in changed["data/metrics/knight.json"]
+    project.commit("another k")
+    after = digests(project)
+    assert after != before
     project.edit("systems.knight.train.k", 5)
     assert project.stages_run(project.run("dvc", "repro").stdout) == set()
     assert digests(project) == before
-
-
-def test_checking_out_an_older_commit_brings_its_artefacts_back(finished: Project, tmp_path: Path) -> None:
-    project = finished.copy(tmp_path / "copy")
-    before = digests(project)
-    project.edit("systems.decap.caption.temperature", 0.5)
-    project.run("dvc", "repro")
-    project.commit("another temperature")
-    assert digests(project) != before
-    assert json.loads(project.run("dvc", "metrics", "diff", "HEAD~1", "HEAD", "--json").stdout)
-    project.run("git", "checkout", "--quiet", "HEAD~1")
-    project.run("dvc", "checkout")
-    assert digests(project) == before
+    for commit, its in (("main", after), ("main~1", before)):
+        project.run("git", "checkout", "--quiet", "--force", commit)
+        project.run("dvc", "checkout")
+        assert digests(project) == its
+    assert json.loads(project.run("dvc", "metrics", "diff", "main~1", "main", "--json").stdout)
 
 
 def test_an_experiment_with_another_value_runs_in_the_users_way(finished: Project, tmp_path: Path) -> None:
@@ -253,7 +254,6 @@ def without(folder: Path) -> Iterator[None]:
     ("world", "scenes", "raw/scenes", "pipeline.world.dataset:Image.Image.save", 15),
     ("extract", "scenes", "corpus/scenes", "pipeline.corpus.extract:write_json", 0),
     ("embed_text", "micro scenes", "features/micro/text/scenes/features", "pipeline.core.resume:Work.record", 1),
-    ("embed_text", "micro scenes", "features/micro/text/scenes/features", "pipeline.core.resume:publish", 0),
     ("embed_images", "micro scenes", "features/micro/image/scenes", "pipeline.features.images:_to_rgb", 5),
     ("embed_images", "micro scenes --drawn", "features/micro/synthetic/scenes/drawn", "pipeline.features.images:_to_rgb", 5),
     ("embed_judged", "scenes", "features/judge/references/scenes", "pipeline.core.resume:Work.record", 2),
@@ -332,8 +332,8 @@ def test_a_setting_that_did_not_change_is_not_scored_again(finished: Project, tm
     scored = "pipeline.evaluation:score_setting"
     assert run_stage(project, "evaluate", "decap", scored).returncode == 0, "settings were scored again"
     captions = project.folder / "data/captions/decap/validation.json"
-    unseal(captions)
     captions.write_text(captions.read_text().replace(" a ", " the ", 1))
+    seal_again(captions)
     assert run_stage(project, "evaluate", "decap", scored).returncode == -signal.SIGKILL, "other captions kept their scores"
     assert run_stage(project, "evaluate", "decap", scored, 1).returncode == 0, "the other setting was scored again"
     after = digests(project)

@@ -1,4 +1,4 @@
-"""A few seeded rounds of each storm; `python -m tests.storm` runs long ones."""
+"""A few seeded rounds of each storm; `make storm` runs long ones."""
 
 from __future__ import annotations
 
@@ -30,9 +30,6 @@ from tests.storm.weather import Weather
 damages, inputs, interruptions, names = (import_module(f"tests.storm.{name}") for name in ("damages", "inputs", "interruptions", "names"))
 
 
-pytestmark = pytest.mark.usefixtures("strict")
-
-
 class Late(random.Random):
     """Kills when all is done."""
 
@@ -41,7 +38,7 @@ class Late(random.Random):
 
 
 @pytest.mark.parametrize(("name", "rounds"), [
-    ("kills", 8), ("power-cuts", 8), ("writers", 6), ("damages", 25), ("names", 4), ("values", 30), ("inputs", 20),
+    ("kills", 2), ("power-cuts", 2), ("writers", 2), ("damages", 6), ("names", 2), ("values", 8), ("inputs", 6),
 ])
 def test_a_finished_project_weathers(finished: Project, tmp_path: Path, name: str, rounds: int) -> None:
     assert list(STORMS[name](Weather(finished.copy(tmp_path / "copy")), rounds, random.Random(name))) == []
@@ -53,14 +50,14 @@ def test_damage_is_found_where_nothing_is_checked(finished: Project, tmp_path: P
     monkeypatch.setattr(damages, "DAMAGES", {"zeros": lambda content, chance: bytes(len(content))})
     weather = Weather(finished.copy(tmp_path / "copy"))
     weather.stages = [stage for stage in weather.stages if stage.name == "train@raw"]
-    assert list(damages.damages(weather, 15, random.Random(1)))
+    assert next(damages.damages(weather, 15, random.Random(1)))
 
 
 def test_unsynced_writes_are_lost_and_found_out(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interruptions, "_keep_journal", lambda journal: None)
     weather = Weather(finished.copy(tmp_path / "copy"))
     weather.stages = [stage for stage in weather.stages if stage.name == "embed_tags@micro-detector-scenes"]
-    assert list(interruptions.power_cuts(weather, 2, Late(0)))
+    assert next(interruptions.power_cuts(weather, 2, Late(0)))
 
 
 def test_a_name_that_nobody_checks_is_noticed(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +94,6 @@ def test_what_is_no_number_or_empty_is_noticed(tmp_path: Path) -> None:
 def test_what_is_not_named_hangs_or_ends_in_a_traceback_is_noticed(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                                   target: str, harm: Callable[[Path], object], told: str) -> None:
     monkeypatch.setattr(target.replace(":", "."), harm)
-    monkeypatch.setattr(inputs, "_PATIENCE", 15.0)
+    monkeypatch.setattr(inputs, "_PATIENCE", 5.0)
     weather = Weather(finished.copy(tmp_path / "copy"))
     assert any(told in problem for problem in inputs._pictures(weather, random.Random(0)))

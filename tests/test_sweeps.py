@@ -25,7 +25,7 @@ from pipeline.sweep_table import Row, read_cider, read_comparisons, read_rows
 from pipeline.sweeps import fingerprint, run_sweep, variant_for
 from pipeline.systems import Setting, find_system
 from pipeline.training import train_system
-from tests.artefacts import CLIP, DETECTOR, edit_json
+from tests.artefacts import CLIP, DETECTOR, edit_json, edit_table, seal_again
 from tests.tiny_systems import CPU, PARAMS, TEXT_ONLY, make_project, params, write_params
 
 SETTING = "pictures.in-domain"
@@ -225,7 +225,7 @@ def row_of(name: str, values: dict[str, Any] | None = None) -> str:
 @pytest.mark.parametrize("changed", [paths.references_table("scenes"), ImageSet("scenes").table])
 def test_a_row_is_stale_when_its_test_data_change(inside, tiny_clip, changed, name):
     before = row_of(name)
-    pq.write_table(pq.read_table(changed).slice(1), changed)
+    edit_table(changed, pq.read_table(changed).slice(1))
     embed_images(CLIP, tiny_clip, ImageSet("scenes"))
     assert row_of(name) != before
 
@@ -233,6 +233,7 @@ def test_a_row_is_stale_when_its_test_data_change(inside, tiny_clip, changed, na
 def touch(folder: Path) -> None:
     file = next(file for file in sorted(folder.rglob("*")) if file.is_file())
     file.write_bytes(file.read_bytes() + b"\n")
+    seal_again(file)
 
 
 READS = {
@@ -262,8 +263,7 @@ def test_a_row_is_stale_when_features_that_its_system_reads_change_and_not_for_o
 @pytest.mark.parametrize(("values", "stale"), [({}, True), ({"train.objects": False}, False)])
 def test_a_row_is_stale_when_what_was_detected_changes_for_systems_that_are_told(inside, values, stale):
     before = row_of("syntic", values)
-    file = ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json"
-    write_json(file, {**read_json(file), "prompt": "another {}"})
+    edit_json(ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json", prompt="another {}")
     assert (row_of("syntic", values) != before) == stale
 
 
@@ -285,6 +285,7 @@ def changed_weights() -> None:
 
 def changed_card() -> None:
     write_json(paths.model("knight") / "system.json", {"name": "knight"})
+    seal_again(paths.model("knight"))
 
 
 def forgotten() -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline.core import paths
+from pipeline.core.artefacts import seal
 from pipeline.core.paths import ImageSet
 from pipeline.features.embedding import embed_images, embed_text
 from pipeline.features.encoders import Clip
@@ -80,6 +81,7 @@ def make_project(folder: Path, clip_folder: Path, clip: Clip) -> None:
         ids, splits = [f"i{number}" for number in range(IMAGES)], ["test"] * 8 + ["val"] * 4
         pq.write_table(pa.table({"image_id": ids, "path": [f"{number}.png" for number in range(IMAGES)], "split": splits}), pictures.table)
         pq.write_table(pa.table({"image_id": ids, "text": ["a red dog"] * IMAGES, "split": splits}), paths.references_table("scenes"))
+        seal(paths.corpus("scenes"))
         embed_images(CLIP, clip, pictures)
         write_found(pictures, StubDetector().detect(shades()), clip)
         write_params(PARAMS)

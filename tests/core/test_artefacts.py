@@ -11,14 +11,12 @@ from pipeline.core import artefacts
 from pipeline.core.artefacts import MANIFEST, publish, repair, seal, whole, whole_if_sealed
 from pipeline.core.files import read_json
 
-REFUSE = artefacts._unsealed  # before the tests believe what has no manifest
 ROOT = Path("data/models/knight")
 FILES = {"a.bin": bytes(range(256)), "deep/b.json": b"{}", "deep/deeper/c": b""}
 
 
 @pytest.fixture(autouse=True)
 def _published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artefacts, "_unsealed", REFUSE)
     monkeypatch.chdir(tmp_path)
     for name, content in FILES.items():
         path = Path("filled", name)

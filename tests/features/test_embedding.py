@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core import paths
+from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_file
 from pipeline.core.paths import ImageSet
 from pipeline.features import stores
@@ -19,6 +20,7 @@ from pipeline.features.embedding import embed_images, embed_references, referenc
 from pipeline.features.encoders import Clip
 from pipeline.features.images import Source, write_pictures
 from pipeline.features.stores import Origin, half, read
+from tests.artefacts import edit_table, seal_again
 
 TEXTS = ["a red dog", "two cats on a mat", "a boat", "a red dog", "three small birds in a green tree"]
 PROMPT = "a picture of "
@@ -29,6 +31,7 @@ def references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths.corpus("scenes").mkdir(parents=True)
     pq.write_table(pa.table({"text": TEXTS}), paths.references_table("scenes"))
+    seal(paths.corpus("scenes"))
 
 
 def test_a_caption_that_is_a_reference_word_for_word_has_its_very_feature(references, tiny_clip: Clip) -> None:
@@ -42,7 +45,7 @@ def test_a_caption_that_is_a_reference_word_for_word_has_its_very_feature(refere
 def test_another_prompt_or_another_table_is_another_source(references) -> None:
     before = reference_source("scenes", PROMPT)
     assert reference_source("scenes", "") != before
-    pq.write_table(pa.table({"text": TEXTS[:-1]}), paths.references_table("scenes"))
+    edit_table(paths.references_table("scenes"), pa.table({"text": TEXTS[:-1]}))
     assert reference_source("scenes", PROMPT) != before
 
 
@@ -61,6 +64,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Image
     write_pictures(drawn.folder / "a.tar", found, dict.fromkeys(found, "a text"))
     for each, path in ((real, "{}.png"), (drawn, "a.tar!{}.png")):
         pq.write_table(pa.table({"image_id": list(found), "path": [path.format(key) for key in found]}), each.table)
+        seal(each.table.parent)
     return found
 
 
@@ -93,6 +97,7 @@ def test_a_picture_exchanged_after_a_kill_is_embedded_again(pictures, tiny_clip:
     changed = {**pictures, "0": Image.new("RGB", (640, 640), "red")}
     if drawn:
         write_pictures(there.folder / "a.tar", changed, dict.fromkeys(changed, "a text"))
+        seal_again(there.folder)
     else:
         changed["0"].save(there.folder / "0.png")
     embed_images("tiny", tiny_clip, there)
@@ -115,4 +120,5 @@ def dying_at(call: int, clip: Clip) -> Callable[[Sequence[Source]], np.ndarray]:
 def test_pictures_without_their_table_say_what_to_run(pictures, tiny_clip: Clip, user_error, drawn: bool) -> None:
     there = ImageSet("scenes", drawn)
     there.table.unlink()
+    seal_again(there.table)
     assert user_error(embed_images, "tiny", tiny_clip, there) == f"{there.table} is missing: run `dvc repro`"

@@ -13,7 +13,7 @@ from pipeline.core.files import digest_tree
 from pipeline.features import indexing
 from pipeline.features.indexing import IndexParams, index_corpus, read_neighbours
 from pipeline.features.stores import FeatureStore, read
-from tests.artefacts import CLIP, write_corpus, write_texts
+from tests.artefacts import CLIP, seal_again, write_corpus, write_texts
 
 ROWS, K = 20, 4
 FOLDER = paths.neighbours(CLIP, "scenes")
@@ -94,10 +94,12 @@ def test_neighbours_of_another_corpus_are_refused(unit_rows, user_error):
 def test_damaged_neighbours_are_named(user_error, file, damage):
     index()
     (FOLDER / file).write_bytes(damage((FOLDER / file).read_bytes()))
+    seal_again(FOLDER)
     assert str(FOLDER) in user_error(neighbours)
 
 
 def test_a_deleted_chunk_is_never_read_as_neighbours(user_error):
     index()
     (FOLDER / "c" / "1" / "0").unlink()
+    seal_again(FOLDER)
     assert str(FOLDER) in user_error(neighbours)

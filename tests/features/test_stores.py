@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.core.artefacts import MANIFEST
+from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_tree
 from pipeline.core.resume import resumable
 from pipeline.features import stores
@@ -45,7 +45,6 @@ def write(target: Path = TARGET, encoded: list[int] | None = None, killed_at: in
 
     with resumable(target, stores.__name__, origin=origin.clip_digest) as work:
         write_shards(work, values.shape, origin, "embed", encode)
-    (target / MANIFEST).unlink()  # what a store finds by itself
 
 
 @pytest.mark.parametrize("shape", [(ROWS, 8), (ROWS, 5, 8), (3, 8)])
@@ -67,6 +66,7 @@ def test_a_store_written_in_one_go_has_the_bytes_of_one_written_in_shards(rows):
     origin = replace(ORIGIN, truncated=sum(min(8, rows - start) - 3 for start in range(0, rows, 8)))
     write(raw=raw_features()[:rows], origin=origin)
     write_store(Path("at-once"), raw_features()[:rows], origin)
+    seal(Path("at-once"))
     assert digest_tree(Path("at-once")) == digest_tree(TARGET)
     assert read(Path("at-once")).origin == origin
 
@@ -74,6 +74,7 @@ def test_a_store_written_in_one_go_has_the_bytes_of_one_written_in_shards(rows):
 def test_a_store_written_over_another_keeps_nothing_of_it():
     for raw in (raw_features(), raw_features((3, 8))):
         write_store(TARGET, raw, ORIGIN)
+    seal(TARGET)
     assert read(TARGET).features.shape == (3, 8)
     assert not (TARGET / "features/c/1/0").exists()
 
@@ -132,6 +133,7 @@ def test_a_missing_store_says_what_to_run(user_error):
 def test_a_deleted_chunk_is_noticed(user_error, chunk):
     write()
     (TARGET / chunk).unlink()
+    seal(TARGET)
     assert f"{TARGET} lacks chunks" in user_error(read, TARGET)
 
 
@@ -145,6 +147,7 @@ def flip(data: bytes) -> bytes:
 def test_a_damaged_chunk_is_noticed(user_error, chunk, damage):
     write()
     (TARGET / chunk).write_bytes(damage((TARGET / chunk).read_bytes()))
+    seal(TARGET)
     assert f"{TARGET} is damaged" in user_error(read, TARGET)
 
 
@@ -153,12 +156,14 @@ def test_a_damaged_chunk_is_noticed(user_error, chunk, damage):
 def test_damaged_metadata_is_noticed(user_error, file, damage):
     write()
     (TARGET / file).write_bytes(damage((TARGET / file).read_bytes()))
+    seal(TARGET)
     assert str(TARGET) in user_error(read, TARGET)
 
 
 def test_missing_metadata_of_an_array_is_noticed(user_error):
     write()
     (TARGET / "norms" / "zarr.json").unlink()
+    seal(TARGET)
     assert f"{TARGET} is damaged" in user_error(read, TARGET)
 
 
@@ -166,6 +171,7 @@ def edit_attributes(change: Callable[[dict], object]) -> None:
     metadata = json.loads((TARGET / "zarr.json").read_text())
     change(metadata["attributes"])
     (TARGET / "zarr.json").write_text(json.dumps(metadata))
+    seal(TARGET)
 
 
 @pytest.mark.parametrize("change", [lambda a: a.update(schema=2), lambda a: a.pop("schema")], ids=["newer", "none"])

@@ -24,6 +24,8 @@ from tests.artefacts import (
     LABELS,
     PROMPT,
     StubClip,
+    edit_table,
+    seal_again,
     write_corpus,
     write_found,
     write_pair_store,
@@ -90,8 +92,7 @@ def test_tags_in_another_clips_space_are_refused(pictures, user_error):
 
 
 def test_tags_of_other_pictures_than_the_features_are_refused(pictures, user_error):
-    table = pq.read_table(pictures.table)
-    pq.write_table(table.slice(1), pictures.table)
+    edit_table(pictures.table, pq.read_table(pictures.table).slice(1))
     write_pair_store("scenes", "drawn", np.eye(3, 8, dtype=np.float32))
     before = digest_tree(pictures.tagged(CLIP, DETECTOR))
     assert "was made from other pictures" in user_error(embed_tags, CLIP, StubClip(), DETECTOR, pictures, PROMPT)
@@ -122,6 +123,7 @@ def test_the_same_tags_have_the_same_bytes_twice_and_change_with_the_features_be
 def test_a_missing_part_is_named(pictures, user_error, name):
     file = pictures.tagged(CLIP, DETECTOR) / name
     file.unlink()
+    seal_again(file)
     assert str(file) in user_error(load, pictures)
 
 
@@ -129,6 +131,7 @@ def test_a_missing_part_is_named(pictures, user_error, name):
 def test_a_cut_part_is_named(pictures, user_error, name):
     file = pictures.tagged(CLIP, DETECTOR) / name
     file.write_bytes(file.read_bytes()[:40])
+    seal_again(file)
     assert str(file) in user_error(load, pictures)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.core.artefacts import seal
 from pipeline.core.params import check
 from pipeline.decoders import Decoder, DecoderParams, build, load, pad
 from pipeline.decoding import Decoding
@@ -228,6 +229,7 @@ def built(clip_folder: Path, mapper: str = "mlp") -> Decoder:
 def test_a_saved_decoder_with_attention_gives_the_same_captions_and_loss(tiny_clip_folder, corpus, images, tmp_path, mapper):
     decoder, given = built(tiny_clip_folder, mapper), make().inference_condition(images, corpus)
     decoder.save(tmp_path, 8, mapper)
+    seal(tmp_path)
     again = load(tmp_path, CPU, make({"heads": 2}).mapper)
     decoding = Decoding(beams=2, max_new_tokens=6)
     assert again.generate(given, decoding) == decoder.generate(given, decoding)
@@ -248,11 +250,14 @@ def test_a_decoder_whose_attention_is_damaged_or_missing_is_named(tiny_clip_fold
     torch.manual_seed(0)
     build(DecoderParams(layers=1, heads=2, width=16), tiny_clip_folder, 8, 2, make({"objects": False}).mapper).save(tmp_path / "without", 8,
                                                                                                                     "mlp")
+    seal(tmp_path / "without")
     assert str(tmp_path / "without") in user_error(load, tmp_path / "without", CPU, make({"heads": 2}).mapper)
     (tmp_path / "with").mkdir()
     built(tiny_clip_folder).save(tmp_path / "with", 8, "mlp")
     file = tmp_path / "with" / "mapper.safetensors"
     file.write_bytes(file.read_bytes()[:60])
+    seal(tmp_path / "with")
     assert str(tmp_path / "with") in user_error(load, tmp_path / "with", CPU, make({"heads": 2}).mapper)
     file.unlink()
+    seal(tmp_path / "with")
     assert str(tmp_path / "with") in user_error(load, tmp_path / "with", CPU, make({"heads": 2}).mapper)

@@ -15,13 +15,15 @@ import pytest
 from PIL import Image
 
 from pipeline.core import paths
+from pipeline.core.artefacts import seal
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_of, read_json, write_json
+from pipeline.core.files import digest_of, write_json
 from pipeline.report.data import METRICS, gather
 from pipeline.report.page import render, write_report
 from pipeline.report.pictures import chosen, extremes
 from pipeline.report.sweeps import read_sweeps
 from pipeline.sweep_table import Comparison, Row, variant_of, write_comparisons, write_rows
+from tests.artefacts import edit_json, edit_table, seal_again
 
 IMAGES = 20
 MALICE = '<script>alert("a & b")</script>'
@@ -59,6 +61,7 @@ def write_dataset(name: str, size: tuple[int, int]) -> None:
         "format": "karpathy", "source": "dataset.json", "unspaced": 0, "corpus": {**counts, "train": 4890, "heldout": 100},
         "references": {**counts, "val": 0, "test": 2 * IMAGES}, "images": {"unlabelled": 7, "val": 0, "test": IMAGES},
     })
+    seal(paths.corpus(name))
 
 
 def write_system(name: str, settings: dict[str, str]) -> None:
@@ -80,6 +83,8 @@ def write_system(name: str, settings: dict[str, str]) -> None:
         protocol["settings"][setting] = {"dataset": dataset, "images": IMAGES, "references": 2 * IMAGES, "empty_captions": 0}
     write_json(paths.metrics(name), metrics)
     write_json(paths.scores(name) / "protocol.json", {**protocol, "metrics_digest": digest_of(metrics)})
+    seal(paths.captions(name))
+    seal(paths.scores(name))
 
 
 def write_model(name: str, steps: tuple[int, ...] = (200, 400, 600, 800)) -> None:
@@ -88,6 +93,7 @@ def write_model(name: str, steps: tuple[int, ...] = (200, 400, 600, 800)) -> Non
     write_json(paths.curve(name), curve)
     write_json(paths.model(name) / "system.json", {"recipe_params": {"steps": 800}, "parameters": 1_234_567, "best_step": 800,
                                                    "curve_digest": digest_of(curve)})
+    seal(paths.model(name))
 
 
 @pytest.fixture
@@ -108,8 +114,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def change_metrics(system: str, **changes: float) -> None:
     metrics = json.loads(paths.metrics(system).read_text()) | {f"in-domain.{key}": value for key, value in changes.items()}
     write_json(paths.metrics(system), metrics)
-    protocol = paths.scores(system) / "protocol.json"
-    write_json(protocol, {**read_json(protocol), "metrics_digest": digest_of(metrics)})
+    edit_json(paths.scores(system) / "protocol.json", metrics_digest=digest_of(metrics))
 
 
 def row(values: dict[str, Any], seed: int, cider: float, low: float, high: float, system: str = "knight", setting: str = "in-domain",
@@ -166,8 +171,9 @@ def test_two_reports_of_the_same_artefacts_have_the_same_bytes(project: Path) ->
 def test_html_in_captions_references_and_sweeps_is_shown_as_text(project: Path) -> None:
     ids = [f"scenes-{i:02d}" for i in range(IMAGES)]
     write_json(paths.captions("knight") / "in-domain.json", [{"image_id": i, "caption": MALICE} for i in ids])
-    pq.write_table(pa.table({"caption_id": ids, "image_id": ids, "text": [f'"><img src=x>{MALICE}'] * IMAGES, "split": ["test"] * IMAGES}),
-                   paths.references_table("scenes"))
+    seal_again(paths.captions("knight"))
+    edit_table(paths.references_table("scenes"), pa.table({
+        "caption_id": ids, "image_id": ids, "text": [f'"><img src=x>{MALICE}'] * IMAGES, "split": ["test"] * IMAGES}))
     write_sweep(row({"train.k": 1}, 0, 50, 45, 55, "<script>", "<script>$x$"), row({"<script>": "<script>"}, 0, 50, 45, 55, "<script>"),
                 row({"<script>": True}, 0, 50, 45, 55, "<script>"))
     write_comparisons(paths.SWEEPS / "k.csv", [Comparison("<script>", "<script>", "<script>", 1.0, 0.0, 2.0, 1.0, 0.5, 2.0)])
@@ -229,7 +235,7 @@ def test_a_system_that_was_not_trained_says_so_and_what_it_starts_from(project: 
 def test_differences_to_the_best_system_are_paired_by_image(project: Path) -> None:
     table = pq.read_table(paths.scores("clipre") / "in-domain.parquet")
     before = gather(PARAMS).differences
-    pq.write_table(table.take(np.arange(IMAGES)[::-1]), paths.scores("clipre") / "in-domain.parquet")
+    edit_table(paths.scores("clipre") / "in-domain.parquet", table.take(np.arange(IMAGES)[::-1]))
     assert gather(PARAMS).differences == before
     assert [row.other for row in before] == ["capdec", "clipre"]
     assert all(row.low <= row.mean <= row.high for row in before)
@@ -260,6 +266,7 @@ def test_tiny_pictures_stay_pixels_and_photographs_shrink(project: Path) -> None
 ], ids=str)
 def test_a_missing_artefact_is_named(project: Path, missing: Path) -> None:
     missing.unlink()
+    seal_again(missing)
     with pytest.raises(UserError, match=re.escape(str(missing))):
         gather(PARAMS)
 

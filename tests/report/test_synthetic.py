@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core import paths
+from pipeline.core.artefacts import seal
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, write_json
 from pipeline.core.paths import ImageSet
@@ -26,6 +27,7 @@ from pipeline.features.tagging import SCHEMA
 from pipeline.report.data import gather
 from pipeline.report.page import render
 from pipeline.report.synthetic import centroid_distance, frechet_distance, gather_synthetic, own_ranks, refinement_figures
+from tests.artefacts import edit_table, seal_again
 
 CAPTIONS, PAIRS, IMAGES, WIDTH = 40, 30, 24, 8
 TEMPERATURE = 0.1
@@ -44,6 +46,7 @@ STORES = {"as drawn": DRAWN.features("micro"), "optimised": REFINED / "features"
 def store(path: Path, rows: NDArray[np.floating[Any]], table: Path, clip_digest: str = "c" * 64) -> NDArray[np.float32]:
     """Write a store and give back the unit rows that it holds."""
     write_store(path, rows.astype(np.float32), Origin("micro", clip_digest, WIDTH, "pixels", digest_file(table), "float32"))
+    seal(path.parent if path.parent in (REFINED, PROJECTED) else path)
     return unit(read(path).features)
 
 
@@ -59,6 +62,7 @@ def write_tags(rows: list[tuple[str, str, float]], detector: str = "detr") -> No
     pq.write_table(pa.table(columns, schema=SCHEMA), DRAWN.tags(detector) / "tags.parquet")
     write_json(DRAWN.tags(detector) / "tags.json",
                {"images": PAIRS, "without_object": PAIRS - len({row[0] for row in rows}), "objects": len(rows), "threshold": 0.4})
+    seal(DRAWN.tags(detector))
 
 
 def write_synthetic(texts: list[str]) -> dict[str, NDArray[np.float32]]:
@@ -70,12 +74,14 @@ def write_synthetic(texts: list[str]) -> dict[str, NDArray[np.float32]]:
     pq.write_table(pa.table({"image_id": [f"i{i}" for i in range(IMAGES)], "split": ["unlabelled"] * (IMAGES - 4) + ["test"] * 4}),
                    REAL.table)
     write_json(paths.corpus("scenes") / "report.json", {})
+    seal(paths.corpus("scenes"))
     keys = {f"{row:09d}": texts[row] for row in rows}
     write_pictures(SHARD, {key: blocks(64, seed) for seed, key in enumerate(keys)}, keys)
     pq.write_table(pa.table({"image_id": [ids[row] for row in rows], "path": [f"{SHARD.name}!{key}.png" for key in keys],
                              "split": ["train"] * PAIRS, "text": list(keys.values()), "attempts": [1] * PAIRS}), DRAWN.table)
     write_json(DRAWN.folder / "report.json", {"asked": 33, "drawn": PAIRS, "drawn_again": 4, "blanked_for_good": ["s1", "s2", "s3"],
                                               "captions_in_corpus": CAPTIONS})
+    seal(DRAWN.folder)
     write_tags([("s5", "dog", 0.75), ("s5", "boat", 0.5), ("s5", "dog", 0.875), ("s6", "kite", 0.625)])
     made = {"texts": store(paths.text_features("micro", "scenes"), rng.normal(size=(CAPTIONS, WIDTH)), paths.corpus_table("scenes"))}
     made["real"] = store(REAL.features("micro"), rng.normal(size=(IMAGES, WIDTH)) + 0.5, REAL.table)
@@ -85,6 +91,7 @@ def write_synthetic(texts: list[str]) -> dict[str, NDArray[np.float32]]:
     write_json(REFINED / "curve.json", [
         {"step": step, "loss": 3 / step, "caption_similarity": 1 - 0.5 / step, "similarity_to_start": 1 - step / 4000}
         for step in (200, 400, 600)])
+    seal(REFINED)
     return made
 
 
@@ -285,7 +292,7 @@ def test_without_real_images_their_columns_hold_dashes(synthetic: dict[str, NDAr
     if how == "no store":
         path.rename(path.with_name("elsewhere"))
     else:
-        pq.write_table(pa.table({"image_id": ["i0"], "split": ["test"]}), table)
+        edit_table(table, pa.table({"image_id": ["i0"], "split": ["test"]}))
         store(path, synthetic["real"][:1], table)
     assert {row["frechet_distance"] for row in refinement_figures("micro", "scenes", TEMPERATURE)} == {None}
     html = section(render(gather(PARAMS)))
@@ -295,6 +302,7 @@ def test_without_real_images_their_columns_hold_dashes(synthetic: dict[str, NDAr
 
 def test_a_refinement_of_no_steps_has_no_curve(synthetic: dict[str, NDArray[np.float32]]) -> None:
     write_json(REFINED / "curve.json", [])
+    seal(REFINED)
     html = section(render(gather(PARAMS)))
     assert "<svg" not in html
     assert "Optimisation took no step." in html
@@ -306,6 +314,7 @@ def test_a_refinement_of_no_steps_has_no_curve(synthetic: dict[str, NDArray[np.f
 ], ids=str)
 def test_a_missing_artefact_is_named(synthetic: dict[str, NDArray[np.float32]], missing: Path) -> None:
     missing.rename(missing.with_name("elsewhere"))
+    seal_again(missing)
     with pytest.raises(UserError, match=rf"{re.escape(str(missing))} is missing: run .*dvc repro"):
         render(gather(PARAMS))
 
@@ -316,9 +325,10 @@ def test_pictures_of_another_corpus_or_clip_are_refused(synthetic: dict[str, NDA
         gather(PARAMS)
     table = pq.read_table(DRAWN.table).to_pydict()
     for changed in ({"text": table["text"][::-1]}, {"image_id": [f"t{i}" for i in range(PAIRS)]}):
-        pq.write_table(pa.table({**table, **changed}), DRAWN.table)
+        edit_table(DRAWN.table, pa.table({**table, **changed}))
         with pytest.raises(UserError, match=r"images\.parquet was made from another corpus"):
             gather(PARAMS)
     write_json(DRAWN.folder / "report.json", {"asked": 1})
+    seal(DRAWN.folder)
     with pytest.raises(UserError, match=r"report\.json has no 'drawn'"):
         gather(PARAMS)

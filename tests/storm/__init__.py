@@ -1,7 +1,7 @@
 """A storm over a finished project: kills, power cuts, two writers at once, damage, hostile names, nonsense for parameters and odd inputs.
 
 `python -m tests.storm kills --rounds 100` builds a tiny project (two minutes), or takes a copy of one with `--project FOLDER`, and prints
-what went wrong; exit code 1 if anything did. The tests run a few seeded rounds of each.
+what went wrong; exit code 1 if anything did. The tests run a few seeded rounds of each, `make storm` a hundred.
 """
 
 from collections.abc import Callable, Iterator

@@ -23,7 +23,8 @@ NONSENSE: list[Any] = [
     None, True, False, -1, 0, 1, 2, 100, 600, 10**400, 2**63, 10**14, 10**9, -0.5, 0.5, 1.5, math.nan, math.inf, -math.inf, 1e308, 1e-308,
     "", "nonsense", "1", "\0", "{}", [], ["a"], [[]], [None], {}, {"a": 1}, {"a": None}, {"": []}, {"scenes": -1}, {"scenes": math.nan},
 ]
-_MEMORY, _PATIENCE = 6 * 2**30, 12.0
+_MEMORY = 6 * 2**30
+_PATIENCE, _PATIENCE_WITH_MORE = 60.0, 12.0  # more of something may take its time
 
 
 def values(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]:
@@ -38,16 +39,20 @@ def values(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str
         old = _at(whole, key)
         scaled = [old * factor for factor in (-1, 1000, 0.001)] if isinstance(old, int | float) and not isinstance(old, bool) else []
         value = chance.choice([*NONSENSE, *scaled])
+        more = scaled and isinstance(value, int | float) and value > old
         changed = copy.deepcopy(whole)
         _at(changed, key[:-1])[key[-1]] = value
         weather.project.write_params(changed)
         with aside(weather, stage):
-            ended = Running(weather, stage.module, stage.arguments, memory=_MEMORY).end(patience=_PATIENCE)
+            ended = Running(weather, stage.module, stage.arguments, memory=_MEMORY).end(
+                patience=_PATIENCE_WITH_MORE if more else _PATIENCE)
             what = f"{'.'.join(key)} is {value!r:.60}, {stage.name}"
             if value == {} and key == ("settings", "pictures"):
                 weather.seen["nothing, as was asked"] += ended.status == 0  # people without test pictures
+            elif ended.hung and more:
+                weather.seen[f"works on ({'.'.join(key)}: {value!r:.20})"] += 1
             elif ended.hung:
-                weather.seen[f"works on ({'.'.join(key)}: {value!r:.20})"] += 1  # to be looked at: a large number of something
+                yield f"{what}: hung"
             elif ended.status == 0 and (flaw := _flaw(weather, stage)):
                 yield f"{what}: {flaw}"
             elif ended.status and not ended.in_one_line:

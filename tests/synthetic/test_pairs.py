@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipeline.core import paths
+from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_file
 from pipeline.core.paths import ImageSet
 from pipeline.features.data import Pairs
@@ -19,7 +20,18 @@ from pipeline.features.tagging import Detection
 from pipeline.inputs import Training
 from pipeline.synthetic.pairs import drawn_captions, pictured_captions, pseudo_features
 from pipeline.systems import System, make_method
-from tests.artefacts import CLIP, CLIP_DIGEST, DETECTOR, LABELS, PAIR_STORES, write_corpus, write_pair_store, write_pairs
+from tests.artefacts import (
+    CLIP,
+    CLIP_DIGEST,
+    DETECTOR,
+    LABELS,
+    PAIR_STORES,
+    edit_table,
+    seal_again,
+    write_corpus,
+    write_pair_store,
+    write_pairs,
+)
 
 CPU = torch.device("cpu")
 ROWS = [1, 4, 5, 9]
@@ -102,7 +114,7 @@ def test_only_a_change_of_what_is_read_trains_again(drawn, unit_rows, switches):
 
 def test_a_caption_keeps_its_picture_where_the_corpus_is_put_in_another_order(drawn):
     order = [*range(1, 12), 0]
-    pq.write_table(pq.read_table(paths.corpus_table("scenes")).take(order), paths.corpus_table("scenes"))
+    edit_table(paths.corpus_table("scenes"), pq.read_table(paths.corpus_table("scenes")).take(order))
     assert drawn_captions("scenes") == [order.index(row) for row in ROWS]
     assert load().picture_of.tolist() == [0, -1, -1, 1, 2, -1, -1, -1, 3, -1, -1, -1]
 
@@ -110,6 +122,7 @@ def test_a_caption_keeps_its_picture_where_the_corpus_is_put_in_another_order(dr
 def test_pairs_of_another_corpus_are_refused(drawn, user_error):
     write_corpus("other", [f"caption {row}" for row in range(12)])
     paths.corpus_table("other").replace(paths.corpus_table("scenes"))
+    seal_again(paths.corpus("scenes"))
     assert "was made from another corpus" in user_error(load)
 
 
@@ -128,12 +141,12 @@ def test_pseudo_features_of_other_pictures_are_refused(drawn, unit_rows, user_er
     for name in PAIR_STORES:
         write_pair_store("scenes", name, unit_rows(4, 8, 0))
     load(refined, projected)
-    pq.write_table(pq.read_table(DRAWN.table).slice(0, 3), DRAWN.table)
+    edit_table(DRAWN.table, pq.read_table(DRAWN.table).slice(0, 3))
     assert "was made from another table" in user_error(load, refined, projected)
 
 
 def test_objects_of_other_pictures_are_refused(drawn, unit_rows, user_error):
-    pq.write_table(pq.read_table(DRAWN.table).slice(0, 3), DRAWN.table)
+    edit_table(DRAWN.table, pq.read_table(DRAWN.table).slice(0, 3))
     write_pair_store("scenes", "drawn", unit_rows(3, 8, 0))
     assert "was made from other images" in user_error(load)
     load(tags=False)
@@ -159,7 +172,9 @@ def pictured(unit_rows) -> np.ndarray:
     ids = ["2", "v1", "1", "v2"]
     pq.write_table(pa.table({"image_id": ids, "path": [f"{key}.png" for key in ids], "split": ["train", "val", "train", "test"]}),
                    pictures.table)
+    seal(paths.corpus("scenes"))
     write_store(pictures.features(CLIP), features, Origin(CLIP, CLIP_DIGEST, 8, "none", digest_file(pictures.table), "float32"))
+    seal(pictures.features(CLIP))
     return features
 
 
@@ -176,18 +191,18 @@ def test_all_captions_of_an_image_find_its_real_picture(pictured):
 
 def test_a_data_set_without_pictures_of_its_captions_says_what_to_set(pictured, user_error):
     pictures = ImageSet("scenes")
-    pq.write_table(pq.read_table(pictures.table).take([1, 3]), pictures.table)
+    edit_table(pictures.table, pq.read_table(pictures.table).take([1, 3]))
     assert "set extract.scenes.paired to true" in user_error(pictured_captions, "scenes")
 
 
 def test_captions_of_no_image_find_no_picture(pictured):
     table = pq.read_table(paths.corpus_table("scenes"))
     unknown = table.set_column(1, "image_id", pa.array([None] * 7 + ["1"] * 5, pa.string()))
-    pq.write_table(unknown, paths.corpus_table("scenes"))
+    edit_table(paths.corpus_table("scenes"), unknown)
     assert pictured_captions("scenes") == [-1] * 7 + [2] * 5
 
 
 def test_features_of_other_real_pictures_are_refused(pictured, user_error):
     pictures = ImageSet("scenes")
-    pq.write_table(pq.read_table(pictures.table).take([0, 2, 1, 3]), pictures.table)
+    edit_table(pictures.table, pq.read_table(pictures.table).take([0, 2, 1, 3]))
     assert "was made from another table" in user_error(paired().load, CPU)

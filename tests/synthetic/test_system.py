@@ -18,7 +18,6 @@ from torch import Tensor
 from pipeline import training
 from pipeline.captioning import caption_settings
 from pipeline.core import paths
-from pipeline.core.artefacts import MANIFEST
 from pipeline.core.files import digest_tree, read_json, write_json
 from pipeline.core.paths import ImageSet
 from pipeline.corpus.choosing import choose_rows
@@ -35,7 +34,7 @@ from pipeline.photographs import caption_files
 from pipeline.synthetic.pairs import pseudo_features
 from pipeline.systems import Setting, System, find_system, make_method
 from pipeline.training import Plan, train_system
-from tests.artefacts import CLIP, DETECTOR, LABELS, PAIR_STORES, StubDetector, edit_json, unseal, write_pair_store
+from tests.artefacts import CLIP, DETECTOR, LABELS, PAIR_STORES, StubDetector, edit_json, seal_again, write_pair_store
 from tests.tiny_systems import CPU, PARAMS, make_project, params, write_params
 
 SYSTEM = find_system("syntic", PARAMS)
@@ -184,8 +183,8 @@ def test_tags_in_another_clips_space_are_refused(inside, user_error):
 
 def test_a_model_that_does_not_say_whose_objects_it_learnt_is_refused(inside, user_error):
     file = paths.model("syntic") / "system.json"
-    unseal(file)
     write_json(file, {key: value for key, value in read_json(file).items() if key != "detector_digest"})
+    seal_again(file)
     assert "another detector" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
 
 
@@ -208,7 +207,6 @@ def test_a_recipe_of_more_captions_than_were_drawn_is_refused(inside, user_error
 @pytest.mark.parametrize("train", [{}, {"optimize": False}, {"project": False}, {"optimize": False, "project": False}])
 def test_pseudo_features_of_another_clip_than_the_corpus_are_refused(inside, user_error, train):
     for name in PAIR_STORES:
-        (paths.synthetic_features(CLIP, "scenes") / name.split("/")[0] / MANIFEST).unlink(missing_ok=True)
         write_pair_store("scenes", name, np.eye(10, 8, dtype=np.float32), clip_digest="0" * 64)
     assert "another CLIP" in user_error(train_system, "syntic", with_switches(**train), PARAMS, CPU)
 
