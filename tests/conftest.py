@@ -26,6 +26,13 @@ from tests.project import Project
 torch.set_num_threads(1)  # models this small lose by threads, and sums keep their order
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker makes the finished project while the others try what needs none."""
+    needing = [item for item in items if "finished" in getattr(item, "fixturenames", ())]
+    known = set(needing)
+    items[:] = [*needing[:1], *(item for item in items if item not in known), *needing[1:]]
+
+
 CAPTIONS = [
     "a red car on the street", "two dogs on the sand", "a large brown horse in a field", "the moon over the snow",
     "a woman with an umbrella", "a cup of tea and a piece of cake on a table", "there is a boat on the sea", "birds",
