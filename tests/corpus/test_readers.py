@@ -294,7 +294,7 @@ OTHER_FORMATS = {
     "HTML": f"<ul>\n{lines('  <li>{sentence}')}\n</ul>", "YAML": lines("- image: {i}.jpg\n  caption: {sentence}"),
     "fields": lines("caption: {sentence}"),
     **{form: lines(form + " {sentence}")
-       for form in ("{i}.", "{i})", "({i})", "[{i}]", "{i}:", "#{i}", "{i} -", "{i}  ", "Image {i}:", "-", "*", "•")},
+       for form in ("{i}", "{i}.", "{i})", "({i})", "[{i}]", "{i}:", "#{i}", "{i} -", "{i}  ", "Image {i}:", "-", "*", "•")},
 }
 
 
