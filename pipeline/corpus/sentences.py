@@ -72,7 +72,7 @@ def _looks_like(lines: Sequence[str]) -> str | None:
         return f"{what}: keep the column of captions alone"
     if len(lines) > 1 and _is_header(lines[0]):
         return f"a table under the header {lines[0]!r}: keep the column of captions alone, without its header"
-    numbers = [int(found[1]) if (found := re.match(r"(\d{1,9})\s+\S", line)) else -1 for line in lines]
+    numbers = [int(begin[1]) if (begin := re.match(r"(\d{1,9})\s+\S", line)) else -1 for line in lines]
     if sum(after == number + 1 > 0 for number, after in itertools.pairwise(numbers)) > max(1, len(lines) / 2):
         return "a list: remove its numbers"  # 0 A dog runs, 1 A cat sits, 2 ...
     quoted = [re.fullmatch(_QUOTED, line) is not None for line in lines]
