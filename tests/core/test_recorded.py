@@ -107,7 +107,7 @@ def test_what_was_edited_while_dvc_ran_does_not_land_and_the_next_repro_makes_wh
     assert [says in line for line in ended.stderr.splitlines() if line.startswith("error: ")] == [True]
     assert project.lock()[stage] == before, "DVC noted what was not made"
     assert not any((project.folder / out["path"]).exists() for out in before["outs"] if not out["path"].endswith(".json"))
-    project.run("dvc", "repro", "--single-item", "code", stage)
-    assert project.lock()[stage] != before
     if stage == "train@knight":
+        project.run("dvc", "repro", "--single-item", "code", stage)
+        assert project.lock()[stage] != before
         assert json.loads((project.folder / "data/models/knight/system.json").read_text())["train"]["k"] == 3
