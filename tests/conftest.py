@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -130,6 +131,20 @@ def user_error() -> Callable[..., str]:
         return text
 
     return message
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was asked of the network, which answers nothing."""
+    calls: list[object] = []
+
+    def refuse(*address: object, **options: object) -> None:
+        calls.append(address)
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return calls
 
 
 @pytest.fixture(scope="session")

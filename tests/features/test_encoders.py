@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -176,20 +175,6 @@ def test_damaged_merges_are_named(damaged, user_error, damage):
     file = damaged / "bpe_merges.txt.gz"
     file.write_bytes(damage(file.read_bytes()))
     assert str(damaged) in user_error(load, damaged)
-
-
-@pytest.fixture
-def asked(monkeypatch) -> list[object]:
-    """What was asked of the network, which answers nothing."""
-    calls: list[object] = []
-
-    def refuse(*address: object, **options: object) -> None:
-        calls.append(address)
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return calls
 
 
 HUB_TEXT = {"hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base", "hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler"}

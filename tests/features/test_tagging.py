@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -179,20 +178,6 @@ def test_weights_that_lack_a_tensor_are_named_and_never_replaced_by_random_ones(
 def test_a_damaged_configuration_is_named(damaged, user_error, name, content):
     (damaged / name).write_text(content)
     assert str(damaged) in user_error(load, damaged)
-
-
-@pytest.fixture
-def asked(monkeypatch) -> list[object]:
-    """What was asked of the network, which answers nothing."""
-    calls: list[object] = []
-
-    def refuse(*address: object, **options: object) -> None:
-        calls.append(address)
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return calls
 
 
 def save_with(config: DetrConfig, folder: Path, **told: object) -> DetrForObjectDetection:

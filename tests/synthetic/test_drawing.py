@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -162,20 +161,6 @@ def test_weights_that_lack_a_tensor_are_named_and_never_replaced_by_random_ones(
     del weights[min(weights)]
     save_file(weights, damaged / name, metadata={"format": "pt"})
     assert str(damaged) in user_error(load, damaged)
-
-
-@pytest.fixture
-def asked(monkeypatch) -> list[object]:
-    """What was asked of the network, which answers nothing."""
-    calls: list[object] = []
-
-    def refuse(*address: object, **options: object) -> None:
-        calls.append(address)
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return calls
 
 
 @pytest.mark.parametrize(("lacks", "told"), [
