@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.project import ROOT, Project
@@ -41,3 +43,17 @@ def test_what_was_added_to_dvc_is_pushed_pulled_and_outlives_a_clean_up(tmp_path
     shutil.rmtree(project.folder / "data/raw/mine")
     project.run("dvc", "checkout")
     assert files[0].read_text() == files[0].as_posix()
+
+
+def test_a_folder_without_git_is_said_before_the_installation(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+
+    def make() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["make", "repository", f"PYTHON={sys.executable}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    refused = make()
+    assert refused.returncode != 0
+    assert "DVC needs a git repository" in refused.stderr
+    assert "git init" in refused.stderr
+    (tmp_path / ".git").mkdir()
+    assert make().returncode == 0

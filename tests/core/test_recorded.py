@@ -50,7 +50,8 @@ def test_an_edit_of_anything_that_is_watched_ends_any_stage_in_one_line_and_no_o
     params, stages = load(), load(Path("dvc.yaml"))["stages"]
     held = {Path("params.yaml"): params, Path("dvc.yaml"): {"stages": stages}}
     monkeypatch.setattr(recorded, "load", lambda file=Path("params.yaml"): held[file])
-    for stage in {name.partition("@")[0]: name for name in load(Path("dvc.lock"))["stages"]}.values():
+    every = {name.partition("@")[0]: name for name in load(Path("dvc.lock"))["stages"]}
+    for stage in sorted(every.values(), key="report".__eq__):
         monkeypatch.setenv("DVC_STAGE", stage)
         recorded.begin()
         recorded.require_unchanged()
@@ -73,6 +74,10 @@ def test_an_edit_of_anything_that_is_watched_ends_any_stage_in_one_line_and_no_o
             if path.is_dir():
                 (path / ".DS_Store").write_bytes(stage.encode())
         recorded.require_unchanged()
+    with (project.folder / "pipeline/report/page.py").open("a") as file:  # behind the last of them, `report`
+        file.write("CHANGED = 1\n")
+    assert user_error(recorded.require_unchanged).startswith("pipeline/report/page.py changed meanwhile")
+    assert user_error(recorded.begin).startswith("pipeline/report/page.py changed since the stage `code` noted it")
 
 
 # what a user's editor does while the stage is at work
@@ -93,7 +98,7 @@ def {function}(*arguments, **options):
     ("caption@decap", "captioning", "caption_settings", "pipeline/decoding.py", "-1e9", "-1e8", "pipeline/decoding.py changed"),
     ("extract@scenes", "corpus/extract", "extract", "data/raw/scenes/dataset.json", " the ", " one ", "data/raw/scenes changed"),
 ], ids=["captioning", "training", "code", "input"])
-def test_what_was_edited_while_dvc_ran_does_not_land_and_the_next_repro_makes_what_it_records(
+def test_what_was_edited_while_dvc_ran_does_not_land_and_a_model_is_then_trained_as_edited(
         finished: Project, tmp_path: Path, stage: str, module: str, function: str, file: str, old: str, new: str, says: str) -> None:
     project = finished.copy(tmp_path / "copy")
     if file.startswith("data/raw"):  # as a user's own, which has no manifest

@@ -290,7 +290,7 @@ def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(tmp_path, mo
 def test_a_folders_pictures_are_listed_by_name_with_sub_folders_and_other_files_apart(tmp_path, user_error):
     (tmp_path / "b" / "folder.png").mkdir(parents=True)
     assert "no pictures in this folder" in user_error(list_images, tmp_path)
-    for name in ("c.JPG", "b/a.png", "a.webp", "notes.txt"):
+    for name in ("c.JPG", "b/a.png", "a.webp", "notes.txt", "._c.JPG", ".DS_Store", "b/Thumbs.db"):  # the last three a desktop's
         (tmp_path / name).touch()
     (tmp_path / "b" / "gone.png").symlink_to("nowhere")
     assert list_images(tmp_path) == ([tmp_path / "a.webp", tmp_path / "b" / "a.png", tmp_path / "c.JPG"],
