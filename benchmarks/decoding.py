@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from pipeline.core import paths
-from pipeline.decoders import Decoder, DecoderParams, build
-from pipeline.decoding import Decoding
-from pipeline.methods.base import Condition, VectorMapper
+from pipeline.language.condition import Condition
+from pipeline.language.decoders import Decoder, DecoderParams, build
+from pipeline.language.decoding import Decoding
+from pipeline.methods.base import VectorMapper
 
 PREFIX, WIDTH, TOKENS = 5, 128, 16
 SIZES = {"default": DecoderParams(layers=4, heads=4, width=128, dropout=0.0),

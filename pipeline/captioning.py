@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from pipeline import decoders
 from pipeline.core import paths
 from pipeline.core.artefacts import again, whole
 from pipeline.core.code import code_digest
@@ -19,11 +18,12 @@ from pipeline.core.files import digest_of, digest_tree, read_json, write_json
 from pipeline.core.params import check, entries
 from pipeline.core.progress import track
 from pipeline.core.resume import Ledger, kept_ledgers
-from pipeline.decoders import Decoder
-from pipeline.decoding import Decoding
 from pipeline.features.data import Corpus, Seen
 from pipeline.features.stores import refit
 from pipeline.inputs import Captioning
+from pipeline.language import decoders
+from pipeline.language.decoders import Decoder
+from pipeline.language.decoding import Decoding
 from pipeline.methods.base import Method
 from pipeline.systems import Setting, System, make_method, settings_of
 

@@ -21,14 +21,14 @@ from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError, printable
 from pipeline.core.files import read_object
 from pipeline.core.params import check, load, section
-from pipeline.decoding import Decoding
 from pipeline.features.data import Corpus, Seen
 from pipeline.features.encoders import Clip, load_clip
-from pipeline.features.images import list_images, open_image
 from pipeline.features.retrieval import search
 from pipeline.features.stores import unit
 from pipeline.features.tags import TagParams
+from pipeline.images import list_images, open_image
 from pipeline.inputs import Captioning, ImageFeatures, Sentences, Tags
+from pipeline.language.decoding import Decoding
 from pipeline.methods.base import Method
 from pipeline.systems import System, find_system
 

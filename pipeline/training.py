@@ -31,9 +31,9 @@ from pipeline.core.progress import track
 from pipeline.core.resume import finished_folder, resumable
 from pipeline.core.tables import read_table
 from pipeline.corpus.choosing import choose_rows
-from pipeline.decoders import Decoder, DecoderParams, build, load, pad
 from pipeline.features.data import Corpus
 from pipeline.inputs import Training
+from pipeline.language.decoders import Decoder, DecoderParams, build, load, pad
 from pipeline.methods.base import Method, Phase
 from pipeline.optimisation import Snapshot, decayed_groups, schedule
 from pipeline.systems import System, make_method

@@ -16,10 +16,10 @@ from pipeline.core import paths
 from pipeline.core.artefacts import MANIFEST, seal
 from pipeline.core.files import digest_file, read_json, write_json
 from pipeline.core.paths import ImageSet
-from pipeline.features.images import write_pictures
 from pipeline.features.stores import Origin, write_store
 from pipeline.features.tagging import Detection, DetectorParams, tag_images
 from pipeline.features.tags import embed_tags
+from pipeline.images import write_pictures
 
 CLIP, CLIP_DIGEST, WIDTH = "tiny", "c" * 64, 8
 DETECTOR, DETECTOR_DIGEST = "stub", "d" * 64

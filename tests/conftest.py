@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pipeline.core.errors import UserError
-from pipeline.decoders import Decoder
 from pipeline.features.data import Corpus
 from pipeline.features.encoders import Clip, ClipParams
 from pipeline.features.retrieval import Index, nearest_others
 from pipeline.foundation.contrastive import Recipe, write_untrained
+from pipeline.language.decoders import Decoder
 from pipeline.methods.base import VectorMapper
 from tests.project import Project
 

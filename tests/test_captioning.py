@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import captioning, decoders
+from pipeline import captioning
 from pipeline.captioning import Captioner, caption_settings
 from pipeline.core import paths
 from pipeline.core.artefacts import MANIFEST
@@ -19,6 +19,7 @@ from pipeline.features.retrieval import Index
 from pipeline.features.tagging import Detection, tag_images
 from pipeline.features.tags import embed_tags
 from pipeline.inputs import Captioning
+from pipeline.language import decoders
 from pipeline.systems import find_system
 from pipeline.training import train_system
 from tests.artefacts import CLIP, DETECTOR, LABELS, PROMPT, ToldDetector, edit_json, seal_again
@@ -103,7 +104,7 @@ def test_settings_share_a_model_and_sentences_and_an_index_is_built_only_where_o
 
         monkeypatch.setattr(owner, function, counted)
     caption(name, VALIDATION)
-    assert calls.count("pipeline.decoders.load") == models
+    assert calls.count("pipeline.language.decoders.load") == models
     assert calls.count("Captioning.support") == 1
     assert calls.count("Index.__init__") == indexes
 

@@ -43,7 +43,7 @@ def test_every_stage_and_method_has_its_digests(tmp_path: Path, monkeypatch: pyt
     for name in METHODS:
         assert f"pipeline/methods/{name}.py" in read_json(Path(f"data/code/methods/{name}.json"))
         assert f"pipeline/methods/{name}.py" not in read_json(Path("data/code/train.json"))
-    assert {"stages/train.py", "pipeline/training.py", "pipeline/decoders.py", "pipeline/features/stores.py"} <= read_json(
+    assert {"stages/train.py", "pipeline/training.py", "pipeline/language/decoders.py", "pipeline/features/stores.py"} <= read_json(
         Path("data/code/train.json")).keys()
 
 

@@ -17,7 +17,7 @@ from pipeline.captioning import Captioner
 from pipeline.core import paths
 from pipeline.core.artefacts import MANIFEST
 from pipeline.core.files import digest_tree, read_json
-from pipeline.decoders import IGNORE, pad
+from pipeline.language.decoders import IGNORE, pad
 from pipeline.methods import find_method
 from pipeline.methods.base import Phase
 from pipeline.methods.capdec import CapDec, CapDecParams

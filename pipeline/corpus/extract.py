@@ -37,7 +37,7 @@ from pipeline.corpus.readers import (
     Image,
     read_records,
 )
-from pipeline.features.images import in_shard, locate
+from pipeline.images import in_shard, locate
 
 CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id", "text", "split")])
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]{8}")

@@ -19,8 +19,8 @@ from pipeline.core.paths import ImageSet
 from pipeline.core.resume import resumable
 from pipeline.core.tables import read_table
 from pipeline.features.encoders import Clip
-from pipeline.features.images import locate, source_stamp
 from pipeline.features.stores import Origin, write_shards
+from pipeline.images import locate, source_stamp
 
 
 def embed_text(clip_name: str, clip: Clip, corpus: str) -> None:

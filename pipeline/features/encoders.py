@@ -27,7 +27,7 @@ from pipeline.core.errors import UserError, loading
 from pipeline.core.files import digest_model
 from pipeline.core.params import Count, StrictParams, section
 from pipeline.core.paths import MERGES_FILE
-from pipeline.features.images import Source, open_image
+from pipeline.images import Source, open_image
 
 _ADVICE = "restore the folder with `git checkout`, or put weights there that belong to this model"
 

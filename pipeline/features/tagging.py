@@ -25,7 +25,7 @@ from pipeline.core.paths import ImageSet
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.core.tables import read_table
-from pipeline.features.images import locate, open_image, source_stamp
+from pipeline.images import locate, open_image, source_stamp
 
 SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("score", pa.float32()), ("box", pa.list_(pa.float32(), 4))])
 

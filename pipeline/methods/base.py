@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from pipeline.core.params import StrictParams
 from pipeline.features.data import Corpus, Seen
+from pipeline.language.condition import Condition
 
 if TYPE_CHECKING:
-    from pipeline.decoders import Decoder
-    from pipeline.decoding import Decoding
+    from pipeline.language.decoders import Decoder
+    from pipeline.language.decoding import Decoding
     from pipeline.training import Task
 
 Supervision = Literal["text", "synthetic", "few-pairs", "paired"]
@@ -36,19 +37,6 @@ class MethodParams(StrictParams):
 @dataclass(frozen=True)
 class NoParams(MethodParams):
     """A method without parameters of its own."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What the decoder sees in place of an image: vectors (B, L, D) and which of them count, mask (B, L) bool."""
-
-    vectors: Tensor
-    mask: Tensor
-
-    @staticmethod
-    def full(vectors_BLD: Tensor) -> Condition:
-        """A condition in which every vector counts."""
-        return Condition(vectors_BLD, torch.ones(vectors_BLD.shape[:2], dtype=torch.bool, device=vectors_BLD.device))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch.nn.functional import normalize
 
 from pipeline.core.params import Spread
 from pipeline.features.data import Corpus, Seen
-from pipeline.methods.base import Condition, Method, MethodParams
+from pipeline.language.condition import Condition
+from pipeline.methods.base import Method, MethodParams
 
 
 @dataclass(frozen=True)

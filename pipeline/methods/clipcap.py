@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from pipeline.core.errors import UserError
 from pipeline.core.params import Size
 from pipeline.features.data import Corpus, Seen
-from pipeline.methods.base import Condition, Method, MethodParams, Need
+from pipeline.language.condition import Condition
+from pipeline.methods.base import Method, MethodParams, Need
 
 
 @dataclass(frozen=True)

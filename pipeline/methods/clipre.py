@@ -13,8 +13,8 @@ from pipeline.features.retrieval import search
 from pipeline.methods.base import Method, Need
 
 if TYPE_CHECKING:
-    from pipeline.decoders import Decoder
-    from pipeline.decoding import Decoding
+    from pipeline.language.decoders import Decoder
+    from pipeline.language.decoding import Decoding
 
 
 class ClipRe(Method):

@@ -11,7 +11,8 @@ from torch.nn.functional import normalize
 from pipeline.core.params import Temperature
 from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import project
-from pipeline.methods.base import Condition, Method, MethodParams, Need
+from pipeline.language.condition import Condition
+from pipeline.methods.base import Method, MethodParams, Need
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.params import Spread, Whole
 from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import search
-from pipeline.methods.base import Condition, Method, MethodParams, Need
+from pipeline.language.condition import Condition
+from pipeline.methods.base import Method, MethodParams, Need
 
 
 @dataclass(frozen=True)

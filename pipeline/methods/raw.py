@@ -6,7 +6,8 @@ Not a paper's system; it is the ablation "without projection" of DeCap (Li et al
 from __future__ import annotations
 
 from pipeline.features.data import Corpus, Seen
-from pipeline.methods.base import Condition, Method
+from pipeline.language.condition import Condition
+from pipeline.methods.base import Method
 
 
 class Raw(Method):

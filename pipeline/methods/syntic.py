@@ -17,7 +17,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.params import Count, Size, Temperature
 from pipeline.features.data import Corpus, Objects, Seen
 from pipeline.features.retrieval import project
-from pipeline.methods.base import Condition, Method, MethodParams, Need
+from pipeline.language.condition import Condition
+from pipeline.methods.base import Method, MethodParams, Need
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.core import paths
 from pipeline.core.artefacts import whole_if_sealed
-from pipeline.features.images import Source, locate, open_image
+from pipeline.images import Source, locate, open_image
 from pipeline.report.data import Result, SettingResults
 
 SHOWN = 8

@@ -22,9 +22,9 @@ from pipeline.core.files import digest_file, file_inside, read_json, read_object
 from pipeline.core.params import check, entries, pick, section
 from pipeline.core.paths import ImageSet
 from pipeline.core.tables import read_table
-from pipeline.features.images import Source, locate
 from pipeline.features.retrieval import project
 from pipeline.features.stores import FeatureStore, read, unit
+from pipeline.images import Source, locate
 from pipeline.synthetic.pairs import drawn_captions, pseudo_features
 from pipeline.synthetic.refinement import ProjectionParams
 

@@ -36,7 +36,7 @@ from pipeline.core.progress import track
 from pipeline.core.resume import Work, resumable
 from pipeline.core.tables import read_table
 from pipeline.corpus.choosing import choose_rows
-from pipeline.features.images import write_pictures
+from pipeline.images import write_pictures
 
 _SHARD = 256
 _PARTS = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}

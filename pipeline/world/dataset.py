@@ -15,7 +15,7 @@ from pipeline.core.params import Seed, StrictParams, Whole
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.core.workers import workers
-from pipeline.features.images import write_pictures
+from pipeline.images import write_pictures
 from pipeline.world.captions import describe
 from pipeline.world.scenes import STYLES, generator, render, sample_scene, to_record
 

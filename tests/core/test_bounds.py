@@ -11,12 +11,12 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams
-from pipeline.decoders import DecoderParams
-from pipeline.decoding import Decoding
 from pipeline.features.encoders import ClipParams
 from pipeline.features.indexing import IndexParams
 from pipeline.features.tagging import DetectorParams
 from pipeline.features.tags import TagParams
+from pipeline.language.decoders import DecoderParams
+from pipeline.language.decoding import Decoding
 from pipeline.methods import METHODS, find_method
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.sweeps import SweepParams

@@ -150,7 +150,7 @@ def test_the_order_in_which_modules_are_named_does_not_matter(project):
 
 def test_every_stage_of_this_project_is_keyed_by_the_files_that_it_runs_on():
     found = code.closure("pipeline/features/embedding.py")
-    assert {"pipeline/features/embedding.py", "pipeline/features/encoders.py", "pipeline/features/images.py",
+    assert {"pipeline/features/embedding.py", "pipeline/features/encoders.py", "pipeline/images.py",
             "pipeline/features/stores.py"} <= found
     assert not [file for file in found if file.startswith(("pipeline/core/", "pipeline/methods/", "pipeline/synthetic/", "stages/"))]
     assert "pipeline/features/data.py" in code.closure("pipeline/training.py")

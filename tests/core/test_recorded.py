@@ -95,7 +95,8 @@ def {function}(*arguments, **options):
 @pytest.mark.parametrize(("stage", "module", "function", "file", "old", "new", "says"), [
     ("caption@decap", "captioning", "caption_settings", "params.yaml", "beams: 2", "beams: 1", "params.yaml: captioning.beams was 2"),
     ("train@knight", "training", "train_system", "params.yaml", "k: 5", "k: 3", "params.yaml: systems.knight.train.k was 5"),
-    ("caption@decap", "captioning", "caption_settings", "pipeline/decoding.py", "-1e9", "-1e8", "pipeline/decoding.py changed"),
+    ("caption@decap", "captioning", "caption_settings", "pipeline/language/decoding.py", "-1e9", "-1e8",
+     "pipeline/language/decoding.py changed"),
     ("extract@scenes", "corpus/extract", "extract", "data/raw/scenes/dataset.json", " the ", " one ", "data/raw/scenes changed"),
 ], ids=["captioning", "training", "code", "input"])
 def test_what_was_edited_while_dvc_ran_does_not_land_and_a_model_is_then_trained_as_edited(

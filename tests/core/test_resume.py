@@ -96,11 +96,11 @@ def test_work_of_older_code_is_not_continued(monkeypatch):
 
 def test_work_of_another_module_is_not_continued():
     with pytest.raises(Kill):
-        work_until(2, [], code="pipeline.features.images", seed=1)
+        work_until(2, [], code="pipeline.images", seed=1)
     computed: list[str] = []
     with pytest.raises(Kill):
         work_until(2, computed, code="pipeline.features.tagging", seed=1)
-    work_until(None, computed, code="pipeline.features.images", seed=1)
+    work_until(None, computed, code="pipeline.images", seed=1)
     assert computed == ["0", "8", "16"]
 
 

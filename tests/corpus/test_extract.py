@@ -20,7 +20,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams, draw, extract, hold_out
 from pipeline.corpus.readers import Caption
-from pipeline.features.images import locate, open_image, write_pictures
+from pipeline.images import locate, open_image, write_pictures
 
 
 def rows(out: Path, table: str) -> list[dict[str, str]]:

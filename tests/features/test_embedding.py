@@ -18,8 +18,8 @@ from pipeline.core.paths import ImageSet
 from pipeline.features import stores
 from pipeline.features.embedding import embed_images, embed_references, reference_source
 from pipeline.features.encoders import Clip
-from pipeline.features.images import Source, write_pictures
 from pipeline.features.stores import Origin, half, read
+from pipeline.images import Source, write_pictures
 from tests.artefacts import edit_table, seal_again
 
 TEXTS = ["a red dog", "two cats on a mat", "a boat", "a red dog", "three small birds in a green tree"]

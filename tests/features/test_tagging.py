@@ -22,8 +22,8 @@ from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.params import check
 from pipeline.core.paths import ImageSet
-from pipeline.features.images import write_pictures
 from pipeline.features.tagging import SCHEMA, Detection, Detector, DetectorParams, tag_images
+from pipeline.images import write_pictures
 from tests.artefacts import ToldDetector
 
 CPU = torch.device("cpu")

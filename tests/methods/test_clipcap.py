@@ -9,7 +9,7 @@ import torch
 
 from pipeline.core.params import check
 from pipeline.features.data import Pairs, Seen
-from pipeline.methods.base import Condition
+from pipeline.language.condition import Condition
 from pipeline.methods.clipcap import ClipCap, MlpMapping, TransformerMapping
 
 ROWS = torch.tensor([3, 0, 39, 17])

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from pipeline.core.params import check
-from pipeline.decoding import Decoding
 from pipeline.features.data import Corpus, Seen
+from pipeline.language.condition import Condition
+from pipeline.language.decoding import Decoding
 from pipeline.methods import METHODS, find_method
-from pipeline.methods.base import Condition, Method, VectorMapper
+from pipeline.methods.base import Method, VectorMapper
 from pipeline.systems import KINDS
 
 TRAINED = {"capdec": {"noise_variance": 0.016}, "decap": {}, "knight": {"k": 3}}

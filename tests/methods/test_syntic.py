@@ -11,12 +11,13 @@ from torch import Tensor
 
 from pipeline.core.artefacts import seal
 from pipeline.core.params import check
-from pipeline.decoders import Decoder, DecoderParams, build, load, pad
-from pipeline.decoding import Decoding
 from pipeline.features.data import Corpus, Objects, Pairs, Seen
 from pipeline.features.tags import objects_of
+from pipeline.language.condition import Condition
+from pipeline.language.decoders import Decoder, DecoderParams, build, load, pad
+from pipeline.language.decoding import Decoding
 from pipeline.methods import find_method
-from pipeline.methods.base import Condition, Method, VectorMapper
+from pipeline.methods.base import Method, VectorMapper
 from pipeline.methods.syntic import ObjectAttention
 
 CPU = torch.device("cpu")

@@ -20,10 +20,10 @@ from pipeline.core.artefacts import seal
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, write_json
 from pipeline.core.paths import ImageSet
-from pipeline.features.images import write_pictures
 from pipeline.features.retrieval import project
 from pipeline.features.stores import Origin, read, unit, write_store
 from pipeline.features.tagging import SCHEMA
+from pipeline.images import write_pictures
 from pipeline.report.data import gather
 from pipeline.report.page import render
 from pipeline.report.synthetic import centroid_distance, frechet_distance, gather_synthetic, own_ranks, refinement_figures

@@ -24,11 +24,11 @@ from pipeline.core.paths import ImageSet
 from pipeline.corpus.choosing import choose_rows
 from pipeline.features.embedding import embed_images
 from pipeline.features.encoders import ClipParams
-from pipeline.features.images import Source, locate, open_image
 from pipeline.features.stores import read
 from pipeline.features.tagging import tag_images
 from pipeline.foundation import autoencoder
 from pipeline.foundation.diffusion import Recipe, build_unet, tokenizer_of
+from pipeline.images import Source, locate, open_image
 from pipeline.synthetic import drawing
 from pipeline.synthetic.drawing import Generator, SynthesisParams, picture_seed, synthesize
 from pipeline.synthetic.pairs import drawn_captions

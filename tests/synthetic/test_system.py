@@ -21,15 +21,16 @@ from pipeline.core import paths
 from pipeline.core.files import digest_tree, read_json, write_json
 from pipeline.core.paths import ImageSet
 from pipeline.corpus.choosing import choose_rows
-from pipeline.decoders import Decoder
-from pipeline.decoding import Decoding
 from pipeline.features import tagging
 from pipeline.features.data import Corpus
 from pipeline.features.encoders import Clip
 from pipeline.features.stores import read
 from pipeline.inputs import Captioning, Training
+from pipeline.language.condition import Condition
+from pipeline.language.decoders import Decoder
+from pipeline.language.decoding import Decoding
 from pipeline.methods import find_method
-from pipeline.methods.base import Condition, Method
+from pipeline.methods.base import Method
 from pipeline.photographs import caption_files
 from pipeline.synthetic.pairs import pseudo_features
 from pipeline.systems import Setting, System, find_system, make_method

@@ -14,7 +14,7 @@ from pipeline.core import paths
 from pipeline.core.files import digest_tree
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams, extract
-from pipeline.features.images import locate, open_image
+from pipeline.images import locate, open_image
 from pipeline.world import dataset
 from pipeline.world.dataset import WorldParams, write_dataset
 from pipeline.world.scenes import generator, render, sample_scene, to_record

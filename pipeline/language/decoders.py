@@ -25,8 +25,8 @@ from pipeline.core.errors import UserError, loading
 from pipeline.core.files import read_json, write_json
 from pipeline.core.params import Size, StrictParams
 from pipeline.core.paths import MERGES_FILE
-from pipeline.decoding import Decoding, Steps, beam_search, greedy
-from pipeline.methods.base import Condition
+from pipeline.language.condition import Condition
+from pipeline.language.decoding import Decoding, Steps, beam_search, greedy
 
 IGNORE = -100  # label of positions that carry no loss: prefix and padding
 

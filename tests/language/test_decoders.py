@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, GPT2LMHeadModel, PreTrainedConfig, PreTrainedTokenizerFast
 
-from pipeline import decoders
 from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_tree
-from pipeline.decoders import IGNORE, Decoder, DecoderParams, pad
-from pipeline.decoding import Decoding
-from pipeline.methods.base import Condition, VectorMapper
+from pipeline.language import decoders
+from pipeline.language.condition import Condition
+from pipeline.language.decoders import IGNORE, Decoder, DecoderParams, pad
+from pipeline.language.decoding import Decoding
+from pipeline.methods.base import VectorMapper
 
 CPU = torch.device("cpu")
 # a cached key or value and a recomputed one come from products of another shape, added in another order

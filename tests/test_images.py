@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pipeline.features.images import Member, Source, _to_rgb, list_images, locate, open_image, source_stamp, write_pictures
+from pipeline.images import Member, Source, _to_rgb, list_images, locate, open_image, source_stamp, write_pictures
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Language models behind a mapper: from a condition to a caption."""
