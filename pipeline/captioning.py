@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from pipeline.core.device import precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, digest_tree, read_json, write_json
 from pipeline.core.params import check, entries
-from pipeline.core.progress import track
 from pipeline.core.resume import Ledger, kept_ledgers
 from pipeline.features.data import Corpus, Seen
 from pipeline.features.stores import refit
@@ -61,13 +59,6 @@ class Captioner:
             return self.method.caption(seen.to(self.device), support, self.decoder, decoding)
 
 
-def batches(seen: Seen, size: int, done: Sequence[str] = (), label: str = "caption") -> Iterator[tuple[int, Seen]]:
-    """Where each batch starts and what is in it, but for those whose start is among `done`."""
-    starts = [start for start in range(0, len(seen), size) if str(start) not in done]
-    for start in track(starts, label, len(seen), "images", done=min(len(done) * size, len(seen)), size=size):
-        yield start, seen[start : start + size]
-
-
 def caption_settings(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
     """Write `data/captions/<system>/<setting>.json` (COCO results format) for every setting that applies to the system.
 
@@ -103,13 +94,13 @@ class _SettingsWork:
     def caption(self, setting: Setting, decoding: Decoding, ledger: Ledger, label: str) -> tuple[list[str], list[str]]:
         """Image ids and captions, the batches in the ledger not made again."""
         ids, seen, clip_digest = self.inputs.seen(setting)
-        for start, batch in batches(seen, decoding.batch, list(ledger.done), label):
+        for start, stop in ledger.shards(len(seen), decoding.batch, label, "images"):
             if self._captioner is None:
                 self._captioner = Captioner.load(self.name, self.system, clip_digest, self.device)
             self.inputs.require_detector(self.name, setting, self._captioner.detector_digest)
             if setting.support not in self._supports:
                 self._supports[setting.support] = self.inputs.support(setting.support, self.device, clip_digest)
-            ledger.record(str(start), self._captioner.caption(batch, self._supports[setting.support], decoding))
+            ledger.record(str(start), self._captioner.caption(seen[start:stop], self._supports[setting.support], decoding))
         return ids, [caption for start in range(0, len(seen), decoding.batch) for caption in ledger.done[str(start)]]
 
 

@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.captioning import Captioner, batches, decoding_of
+from pipeline.captioning import Captioner, decoding_of
 from pipeline.core import paths
 from pipeline.core.code import code_digest
 from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of
 from pipeline.core.params import Seed, StrictParams, check, load, section
+from pipeline.core.progress import track
 from pipeline.core.resume import held
 from pipeline.evaluation import Split, load_split, require_another, score_setting
 from pipeline.features.encoders import load_clip
@@ -143,8 +144,9 @@ class _Sweep:
         require_another(self.evaluation.judge, self.judge.digest, variant.system.clip, clip_digest)
         inputs.require_detector(variant.name, setting, captioner.detector_digest)
         support = inputs.support(setting.support, self.device, clip_digest)
-        captions = [caption for _, batch in batches(seen, decoding.batch, label=" ".join(map(str, variant.key(name))))
-                    for caption in captioner.caption(batch, support, decoding)]
+        starts, label = range(0, len(seen), decoding.batch), " ".join(map(str, variant.key(name)))
+        captions = [caption for start in track(starts, label, len(seen), "images", size=decoding.batch)
+                    for caption in captioner.caption(seen[start : start + decoding.batch], support, decoding)]
         where = setting.test, setting.split
         split = self.splits[where] = self.splits.get(where) or load_split(self.evaluation, self.judge, setting)
         hypotheses = dict(zip(ids, captions, strict=True))

@@ -15,6 +15,7 @@ from pipeline.core.artefacts import publish
 from pipeline.core.code import code_digest
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of, locked, replace, sync
+from pipeline.core.progress import track
 
 _PUBLISHED = "published"
 
@@ -38,6 +39,14 @@ class Ledger:
                     self.files |= {file.parent / name for name in entry["files"]}
                     self._lines[entry["shard"]] = line + "\n"
             self._rewrite()
+
+    def shards(self, count: int, size: int, label: str, unit: str) -> Iterator[tuple[int, int]]:
+        """Start and stop of every shard of `size` out of `count` items that is not yet recorded as `str(start)`; progress counts items.
+
+        The seam for distributed work (Ray): a worker object that loads its model once and makes shard n.
+        """
+        missing = [(start, min(start + size, count)) for start in range(0, count, size) if str(start) not in self.done]
+        return track(missing, label, count, unit, done=count - sum(stop - start for start, stop in missing), size=size)
 
     def record(self, shard: str, value: Any = None, files: Iterable[Path] = ()) -> None:
         """Note a shard as finished. files: what it consists of, closed, beside the ledger or below; they are synced first."""

@@ -20,7 +20,6 @@ from pipeline.core import paths
 from pipeline.core.artefacts import again, repair, whole
 from pipeline.core.errors import UserError
 from pipeline.core.params import StrictParams
-from pipeline.core.progress import track
 from pipeline.core.resume import Work, resumable
 from pipeline.features.retrieval import Index, nearest_others
 from pipeline.features.stores import SHARD_ROWS, FeatureStore, chunk_files, forget_description, read
@@ -46,10 +45,7 @@ def index_corpus(clip_name: str, corpus: str, params: IndexParams, device: torch
                    neighbours=params.neighbours, device=device.type) as work:
         index = Index(torch.from_numpy(store.features).to(device))
         array = _open(work, rows, params.neighbours)
-        starts = [start for start in range(0, rows, SHARD_ROWS) if str(start) not in work.done]
-        finished = min(len(work.done) * SHARD_ROWS, rows)
-        for start in track(starts, f"neighbours of {corpus}", rows, "captions", done=finished, size=SHARD_ROWS):
-            stop = min(start + SHARD_ROWS, rows)
+        for start, stop in work.shards(rows, SHARD_ROWS, f"neighbours of {corpus}", "captions"):
             array[start:stop] = nearest_others(index, store.features, range(start, stop), params.neighbours)[1]
             work.record(str(start), files=chunk_files(work.output, start))
         array.attrs.update({"source_digest": store.origin.source_digest, "clip_digest": store.origin.clip_digest})

@@ -6,7 +6,7 @@ normalisation. Attributes say which model made them and from what; they hold no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from pipeline.core import paths
 from pipeline.core.artefacts import again, repair, whole
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_model, read_json
-from pipeline.core.progress import track
 from pipeline.core.resume import Work
 
 SCHEMA = 1
@@ -89,7 +88,7 @@ def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
     rows = shape[0]
     _create(work.output, shape)
     root = zarr.open_group(work.output, mode="r+", zarr_format=3)
-    for start, stop in track(_missing(rows, work), label, rows, "rows", done=_done_rows(rows, work), size=SHARD_ROWS):
+    for start, stop in work.shards(rows, SHARD_ROWS, label, "rows"):
         raw, truncated = encode(start, stop)
         _fill(root, start, raw)
         work.record(str(start), truncated, chunk_files(work.output, start))
@@ -172,13 +171,3 @@ def _array(root: zarr.Group, name: str) -> zarr.Array:
     if not isinstance(array, zarr.Array):
         raise KeyError(name)
     return array
-
-
-def _missing(rows: int, work: Work) -> Iterator[tuple[int, int]]:
-    for start in range(0, rows, SHARD_ROWS):
-        if str(start) not in work.done:
-            yield start, min(start + SHARD_ROWS, rows)
-
-
-def _done_rows(rows: int, work: Work) -> int:
-    return sum(min(SHARD_ROWS, rows - int(start)) for start in work.done)

@@ -22,7 +22,6 @@ from pipeline.core.errors import UserError, loading
 from pipeline.core.files import digest_file, digest_model, read_json, write_json
 from pipeline.core.params import Count, Share, StrictParams, section
 from pipeline.core.paths import ImageSet
-from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.core.tables import read_table
 from pipeline.images import locate, open_image, source_stamp
@@ -141,12 +140,9 @@ def tag_images(name: str, detector: Detector, pictures: ImageSet) -> None:
     with resumable(pictures.tags(name), __name__, images=source, files=[source_stamp(file) for file in files], detector=detector.digest,
                    params=asdict(detector.params), precision=detector.precision, device=detector.device.type,
                    threads=torch.get_num_threads()) as work:
-        starts = [start for start in range(0, len(files), size) if str(start) not in work.done]
-        done = min(len(work.done) * size, len(files))
-        for start in track(starts, f"tag {pictures.dataset}", len(files), "images", done=done, size=size):
-            part = slice(start, start + size)
-            found = detector.detect([open_image(file) for file in files[part]])
-            _write_tags(work.folder / f"{start}.parquet", rows["image_id"][part], found)
+        for start, stop in work.shards(len(files), size, f"tag {pictures.dataset}", "images"):
+            found = detector.detect([open_image(file) for file in files[start:stop]])
+            _write_tags(work.folder / f"{start}.parquet", rows["image_id"][start:stop], found)
             work.record(str(start), files=[work.folder / f"{start}.parquet"])
         shards = [pq.read_table(work.folder / f"{start}.parquet", schema=SCHEMA) for start in range(0, len(files), size)]
         whole = pa.concat_tables(shards) if shards else SCHEMA.empty_table()

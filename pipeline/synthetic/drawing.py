@@ -32,7 +32,6 @@ from pipeline.core.errors import UserError, loading
 from pipeline.core.files import digest_file, digest_model, digest_of, write_json
 from pipeline.core.params import Count, Seed, StrictParams
 from pipeline.core.paths import ImageSet
-from pipeline.core.progress import track
 from pipeline.core.resume import Work, resumable
 from pipeline.core.tables import read_table
 from pipeline.corpus.choosing import choose_rows
@@ -156,10 +155,8 @@ def synthesize(corpus: str, params: SynthesisParams, device: torch.device) -> No
     origin = {**chosen, "generator": generator.digest, "precision": generator.precision}
     identity = {**origin, "corpus": digest_file(table), "device": device.type, "threads": torch.get_num_threads()}
     with resumable(ImageSet(corpus, drawn=True).folder, __name__, **identity) as work:
-        starts = [start for start in range(0, len(rows), _SHARD) if str(start) not in work.done]
-        done = min(len(work.done) * _SHARD, len(rows))
-        for start in track(starts, f"draw {corpus}", len(rows), "images", done=done, size=_SHARD):
-            part = rows[start : start + _SHARD]
+        for start, stop in work.shards(len(rows), _SHARD, f"draw {corpus}", "images"):
+            part = rows[start:stop]
             ids, texts = [columns["caption_id"][row] for row in part], [columns["text"][row] for row in part]
             images, attempts = _drawn(generator, ids, texts)
             kept = {f"{row:09d}": (image, text) for row, image, text in zip(part, images, texts, strict=True) if image is not None}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import artefacts, files, paths, resume
+from pipeline.core import artefacts, files, paths, progress, resume
 from pipeline.core.artefacts import MANIFEST
 from pipeline.core.resume import Ledger, finished_folder, kept_ledgers, resumable
 
@@ -246,6 +246,19 @@ def test_a_shard_that_is_recorded_again_has_its_last_value():
     for value in (1, 2):
         Ledger(Path("ledger.jsonl")).record("0", value)
     assert Ledger(Path("ledger.jsonl")).done == {"0": 2}
+
+
+@pytest.mark.parametrize(("done", "missing", "counts"), [
+    ((), [(0, 4), (4, 8), (8, 10)], [4, 8, 10]), ((0,), [(4, 8), (8, 10)], [8, 10]), ((8,), [(0, 4), (4, 8)], [6, 10]),
+    ((0, 8), [(4, 8)], [10]), ((0, 4, 8), [], []),
+])
+def test_only_missing_shards_are_made_and_the_others_count_as_progress(monkeypatch, capsys, done, missing, counts):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    ledger = Ledger(Path("ledger.jsonl"))
+    for start in done:
+        ledger.record(str(start))
+    assert list(ledger.shards(10, 4, "embed", "rows")) == missing
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [f"embed: {count}/10 rows" for count in counts]
 
 
 @pytest.mark.parametrize("kept", range(1, 60, 7))
