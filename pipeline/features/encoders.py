@@ -1,6 +1,6 @@
 """CLIP through open_clip: one loader for the shipped models, local folders and the named real ones.
 
-Legend: B batch, T tokens, D CLIP width.
+Legend: B batch, T tokens, W width of the text tower, D CLIP width.
 """
 
 from __future__ import annotations
@@ -145,10 +145,18 @@ def text_features(model: nn.Module, tokens_BT: Tensor) -> Tensor:
 
     The tower is causal and pools at the end token, the largest id: cutting the batch to its longest text changes nothing but the time.
     """
-    tower = text_tower(model)
     ends_B = tokens_BT.argmax(1)
-    length = int(ends_B.max()) + 1
-    x_BTW = tower.token_embedding(tokens_BT[:, :length]) + tower.positional_embedding[:length]
+    return text_features_of(model, text_tower(model).token_embedding(tokens_BT[:, : int(ends_B.max()) + 1]), ends_B)
+
+
+def text_features_of(model: nn.Module, embeddings_BTW: Tensor, ends_B: Tensor) -> Tensor:
+    """(B, D) text features of token embeddings with end tokens at `ends_B`, not normalised, with gradients to the embeddings.
+
+    T may be anything up to the tower's context; what follows the end tokens changes nothing.
+    """
+    tower = text_tower(model)
+    length = embeddings_BTW.shape[1]
+    x_BTW = embeddings_BTW + tower.positional_embedding[:length]
     x_BTW = tower.ln_final(tower.transformer(x_BTW, attn_mask=tower.attn_mask[:length, :length]))
     pooled_BW = x_BTW[torch.arange(len(x_BTW), device=x_BTW.device), ends_B]
     projection = tower.text_projection

@@ -39,8 +39,8 @@ class Index:
         queries_QD = queries_QD.to(self._rows.device, torch.float32)
         proposed_QC = self._propose(queries_QD, min(k + _SPARE, len(self)))
         parts = zip(queries_QD.split(_RESCORED), proposed_QC.split(_RESCORED), strict=True)
-        scored = [self._scored(queries, rows, k) for queries, rows in parts]
-        return torch.cat([values for values, _ in scored]), torch.cat([rows for _, rows in scored])
+        values, rows = zip(*(self._scored(*part, k) for part in parts), strict=True)
+        return torch.cat(values), torch.cat(rows)
 
     def _scored(self, queries_QD: Tensor, rows_QC: Tensor, k: int) -> tuple[Tensor, Tensor]:
         rows_QC = rows_QC.sort(dim=1).values  # equal similarities by row, since the sort that follows is stable
@@ -56,8 +56,7 @@ class _Blocks:
         self._rows = rows_ND.float()
 
     def __call__(self, queries_QD: Tensor, k: int) -> Tensor:
-        return torch.cat([self._tile(queries, k) for queries in queries_QD.split(_QUERIES)]) if len(queries_QD) else torch.empty(
-            0, k, dtype=torch.long)
+        return torch.cat([self._tile(queries, k) for queries in queries_QD.split(_QUERIES)])
 
     def _tile(self, queries_QD: Tensor, k: int) -> Tensor:
         best_QK = torch.full((len(queries_QD), k), -torch.inf)
@@ -126,8 +125,7 @@ def nearest_others(index: Index, base_ND: NDArray[np.floating[Any]], queries: ra
     similarity, rows = search(index, base_ND[queries.start : queries.stop], k + 1)
     own = rows == np.arange(queries.start, queries.stop)[:, None]
     own[~own.any(1), -1] = True  # more than k duplicates crowd the row itself out: the last one goes
-    shape = (len(queries), k)
-    return similarity[~own].reshape(shape), rows[~own].reshape(shape)
+    return similarity[~own].reshape(-1, k), rows[~own].reshape(-1, k)
 
 
 def project(queries_QD: Tensor, support_ND: Tensor, temperature: float, block: int = 16384) -> Tensor:
