@@ -47,9 +47,8 @@ def publish(finished: Path, target: Path) -> None:
 
 def whole(path: Path) -> Path:
     """`path`, once all files of the artefact that it is, or lies in, are as they were published; else a `UserError` that names the file."""
-    root = _root(path)
-    if root is None:
-        return _unsealed(path)
+    if (root := _root(path)) is None:
+        raise UserError(f"{path} is missing, or was made by an earlier version: {again(path)}")
     _check(root, stamps(root))  # remembered within a process
     return path
 
@@ -57,10 +56,6 @@ def whole(path: Path) -> Path:
 def whole_if_sealed(path: Path) -> Path:
     """The same for what may come from a user, without a manifest: raw data and models."""
     return path if _root(path) is None else whole(path)
-
-
-def _unsealed(path: Path) -> Path:
-    raise UserError(f"{path} is missing, or was made by an earlier version: {again(path)}")
 
 
 def _root(path: Path) -> Path | None:

@@ -19,7 +19,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = _message(error)
+        message = _exhausted(error) or (" ".join(str(error).split()) if isinstance(error, UserError | OSError) else None)
         if message is None or os.environ.get("UNPAIRED_DEBUG"):
             raise
         print(f"error: {printable(message)}", file=sys.stderr)
@@ -69,13 +69,6 @@ def _wanted_hub(error: BaseException | None) -> bool:
 def printable(text: str) -> str:
     """The text with every character that a terminal would act upon, rather than show, in Python's escapes: file names may hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-
-
-def _message(error: Exception) -> str | None:
-    """One line for an error that a user can mend, None for one that is our own mistake."""
-    if exhausted := _exhausted(error):
-        return exhausted
-    return " ".join(str(error).split()) if isinstance(error, UserError | OSError) else None
 
 
 def _exhausted(error: Exception) -> str | None:

@@ -80,8 +80,7 @@ def digest_tree(folder: Path) -> str:
 
 
 def digest_model(folder: Path) -> str:
-    """SHA-256 of what decides a model's answers: every file below `folder` but for its provenance, manifest and sample pictures,
-    in hex."""
+    """SHA-256, in hex, of what decides a model's answers: all files below `folder` but its provenance, manifest and sample pictures."""
     beside = ("provenance.json", "unpaired-manifest.json")
     files = [path for path in files_below(folder) if path.name not in beside and not path.name.startswith("pictures")]
     return digest_of([(path.relative_to(folder).as_posix(), digest_file(path)) for path in files])

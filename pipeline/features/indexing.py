@@ -14,15 +14,14 @@ import torch
 import zarr
 from numpy.typing import NDArray
 from pydantic import Field
-from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from pipeline.core import paths
 from pipeline.core.artefacts import again, repair, whole
 from pipeline.core.errors import UserError
 from pipeline.core.params import StrictParams
-from pipeline.core.resume import Work, resumable
+from pipeline.core.resume import resumable
 from pipeline.features.retrieval import Index, nearest_others
-from pipeline.features.stores import SHARD_ROWS, FeatureStore, chunk_files, forget_description, read
+from pipeline.features.stores import SHARD_ROWS, FeatureStore, chunk_files, create_array, forget_description, read
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ def index_corpus(clip_name: str, corpus: str, params: IndexParams, device: torch
     with resumable(paths.neighbours(clip_name, corpus), __name__, source=store.origin.source_digest, clip=store.origin.clip_digest,
                    neighbours=params.neighbours, device=device.type) as work:
         index = Index(torch.from_numpy(store.features).to(device))
-        array = _open(work, rows, params.neighbours)
+        forget_description(work.output)
+        array = create_array(work.output, (rows, params.neighbours), "int32", -1)
         for start, stop in work.shards(rows, SHARD_ROWS, f"neighbours of {corpus}", "captions"):
             array[start:stop] = nearest_others(index, store.features, range(start, stop), params.neighbours)[1]
             work.record(str(start), files=chunk_files(work.output, start))
@@ -68,11 +68,3 @@ def read_neighbours(store: FeatureStore, clip_name: str, corpus: str) -> NDArray
     if (found < 0).any():  # what Zarr reads where a chunk is missing
         raise UserError(f"{folder} lacks chunks: {repair(folder)}")
     return found
-
-
-def _open(work: Work, rows: int, neighbours: int) -> zarr.Array:
-    forget_description(work.output)
-    return zarr.create_array(
-        work.output, shape=(rows, neighbours), dtype="int32", chunks=(min(SHARD_ROWS, max(rows, 1)), neighbours),
-        fill_value=-1, serializer=BytesCodec(), compressors=[ZstdCodec(level=1), Crc32cCodec()], config={"write_empty_chunks": True},
-    )

@@ -86,22 +86,19 @@ def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
     encode(start, stop) gives the raw float32 features of these rows and how many of them were truncated.
     """
     rows = shape[0]
-    _create(work.output, shape)
-    root = zarr.open_group(work.output, mode="r+", zarr_format=3)
+    root = _create(work.output, shape)
     for start, stop in work.shards(rows, SHARD_ROWS, label, "rows"):
         raw, truncated = encode(start, stop)
-        _fill(root, start, raw)
+        _fill(work.output, start, raw)
         work.record(str(start), truncated, chunk_files(work.output, start))
-    total = sum(work.done.values())
-    root.attrs.update({"schema": SCHEMA, **asdict(origin), "truncated": total})
+    root.attrs.update({"schema": SCHEMA, **asdict(origin), "truncated": sum(work.done.values())})
 
 
 def write_store(path: Path, raw: NDArray[np.float32], origin: Origin) -> None:
     """Write a store of raw float32 features in one go, for what is small or computed at once."""
     zarr.open_group(path, mode="w", zarr_format=3)  # nothing of what lay there is kept
-    _create(path, raw.shape)
-    root = zarr.open_group(path, mode="r+", zarr_format=3)
-    _fill(root, 0, raw)
+    root = _create(path, raw.shape)
+    _fill(path, 0, raw)
     root.attrs.update({"schema": SCHEMA, **asdict(origin)})
 
 
@@ -123,8 +120,7 @@ def read(path: Path) -> FeatureStore:
     """Load a whole store. A missing store or chunk, or another schema, is a `UserError`."""
     origin = read_origin(path)
     try:
-        root = zarr.open_group(path, mode="r", zarr_format=3)
-        features, norms = np.asarray(_array(root, "features")[...]), np.asarray(_array(root, "norms")[...])
+        features, norms = (np.asarray(zarr.open_array(path / name, mode="r", zarr_format=3)[...]) for name in ("features", "norms"))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): {repair(path)}") from None
     if np.isnan(norms).any() or np.isnan(features).any():
@@ -138,36 +134,28 @@ def forget_description(folder: Path) -> None:
         file.unlink()
 
 
-def _create(folder: Path, shape: tuple[int, ...]) -> None:
+def create_array(folder: Path, shape: tuple[int, ...], dtype: str, missing: float) -> zarr.Array:
+    """An array of shards, around those that may lie there. missing: what is read where a chunk is missing."""
+    return zarr.create_array(
+        folder, zarr_format=3, shape=shape, dtype=dtype, chunks=(min(SHARD_ROWS, max(shape[0], 1)), *shape[1:]), fill_value=missing,
+        # features are noise to a compressor: only the norms shrink; the checksum finds flipped bits
+        serializer=BytesCodec(), compressors=[ZstdCodec(level=1), Crc32cCodec()], config={"write_empty_chunks": True},
+    )
+
+
+def _create(folder: Path, shape: tuple[int, ...]) -> zarr.Group:
     forget_description(folder)
-    root = zarr.open_group(folder, mode="a", zarr_format=3)
-    for name, size, dtype in (("features", shape, "float16"), ("norms", shape[:-1], "float32")):
-        root.create_array(
-            name, shape=size, dtype=dtype, chunks=(min(SHARD_ROWS, max(shape[0], 1)), *size[1:]), fill_value=float("nan"),
-            # features are noise to a compressor: only the norms shrink; the checksum finds flipped bits
-            serializer=BytesCodec(), compressors=[ZstdCodec(level=1), Crc32cCodec()], config={"write_empty_chunks": True},
-        )
+    create_array(folder / "features", shape, "float16", float("nan"))
+    create_array(folder / "norms", shape[:-1], "float32", float("nan"))
+    return zarr.open_group(folder, mode="a", zarr_format=3)
 
 
-def _fill(root: zarr.Group, start: int, raw: NDArray[np.float32]) -> None:
-    stop = start + len(raw)
-    _array(root, "features")[start:stop] = half(raw)
-    _array(root, "norms")[start:stop] = _lengths(raw)[..., 0]
+def _fill(folder: Path, start: int, raw: NDArray[np.float32]) -> None:
+    for name, rows in (("features", half(raw)), ("norms", np.linalg.norm(raw, axis=-1))):
+        zarr.open_array(folder / name, mode="r+", zarr_format=3)[start : start + len(raw)] = rows
 
 
 def chunk_files(folder: Path, start: int) -> list[Path]:
     """The files of the chunks that begin at this row, in every array below `folder`."""
     places = [array / str(start // SHARD_ROWS) for array in folder.rglob("c")]
     return sorted(path for place in places for path in (place, *place.rglob("*")) if path.is_file())
-
-
-def _lengths(raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths: NDArray[np.float32] = np.linalg.norm(raw, axis=-1, keepdims=True)  # in float32: float16 norms lose digits
-    return lengths
-
-
-def _array(root: zarr.Group, name: str) -> zarr.Array:
-    array = root[name]
-    if not isinstance(array, zarr.Array):
-        raise KeyError(name)
-    return array

@@ -28,14 +28,14 @@ from pipeline.images import locate, open_image, source_stamp
 
 SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("score", pa.float32()), ("box", pa.list_(pa.float32(), 4))])
 
+
 @dataclass(frozen=True)
 class DetectorParams(StrictParams):
     """One entry of `detectors`; SynTIC does not name the threshold, 0.9 is ours.
 
     The model is the folder of that name in `data/foundation`, in transformers' layout. threshold: lowest score of an object that is kept.
-    precision: see `Precision`.
-    limit: at most so many objects a picture, the best first (100 is all that DETR finds). batch: pictures at once, in
-    memory and through the model.
+    limit: at most so many objects a picture, the best first (100 is all that DETR finds). batch: pictures at once, in memory and through
+    the model. precision: see `Precision`.
     """
 
     threshold: Share = 0.9
@@ -156,6 +156,5 @@ def tag_images(name: str, detector: Detector, pictures: ImageSet) -> None:
 
 def _write_tags(path: Path, ids: Sequence[str], found: Sequence[Sequence[Detection]]) -> None:
     """A table with a row per object."""
-    flat = [(key, detection) for key, detections in zip(ids, found, strict=True) for detection in detections]
-    pq.write_table(pa.table({"id": [key for key, _ in flat], "label": [d.label for _, d in flat], "score": [d.score for _, d in flat],
-                             "box": [list(d.box) for _, d in flat]}, schema=SCHEMA), path)
+    objects = [{"id": key, **asdict(detection)} for key, detections in zip(ids, found, strict=True) for detection in detections]
+    pq.write_table(pa.Table.from_pylist(objects, schema=SCHEMA), path)

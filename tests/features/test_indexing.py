@@ -10,7 +10,7 @@ import torch
 
 from pipeline.core import paths
 from pipeline.core.files import digest_tree
-from pipeline.features import indexing
+from pipeline.features import indexing, stores
 from pipeline.features.indexing import IndexParams, index_corpus, read_neighbours
 from pipeline.features.stores import FeatureStore, read
 from tests.artefacts import CLIP, seal_again, write_corpus, write_texts
@@ -23,7 +23,8 @@ FOLDER = paths.neighbours(CLIP, "scenes")
 def _corpus(tmp_path, monkeypatch, unit_rows):
     """Twenty captions, indexed in shards of eight."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(indexing, "SHARD_ROWS", 8)
+    for module in (stores, indexing):
+        monkeypatch.setattr(module, "SHARD_ROWS", 8)
     write_corpus("scenes", [f"caption {row}" for row in range(ROWS)])
     write_texts("scenes", unit_rows(ROWS, 8, 0))
 
