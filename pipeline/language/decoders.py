@@ -23,7 +23,8 @@ from pipeline.core.files import read_json, write_json
 from pipeline.core.params import Size, StrictParams
 from pipeline.language.causal import Source, add_lora, append, load_lora, predict, pretrained, save, try_out
 from pipeline.language.condition import Condition
-from pipeline.language.decoding import Decoding, beam_search, greedy
+from pipeline.language.decoding import Decoding, Rescore, Steps, beam_search, greedy, sample, unchanged
+from pipeline.language.rollout import Rollout, roll_out
 from pipeline.language.tokens import IGNORE, CaptionTokenizer, ClipTokens, LanguageModelTokens
 
 
@@ -109,22 +110,46 @@ class Decoder(nn.Module):
         return nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), ids_BT[:, 1:].flatten(), ignore_index=IGNORE,
                                            label_smoothing=label_smoothing)
 
-    @torch.inference_mode()
-    def generate(self, condition: Condition, decoding: Decoding) -> list[str]:
-        """One caption per row by batched greedy or beam search."""
+    @torch.no_grad()  # and no inference mode, in which a hook could take no gradient
+    def generate(self, condition: Condition, decoding: Decoding, rescore: Rescore = unchanged) -> list[str]:
+        """One caption per row by batched greedy or beam search. rescore: changes the scores of every step."""
+        if decoding.beams == 1:
+            found = greedy(self._steps(condition, decoding.max_new_tokens), decoding, self.tokenizer.end, rescore)
+        else:
+            found = [ids for ids, in self._beams(condition, decoding, 1, rescore)]
+        return [self.tokenizer.decode(ids) for ids in found]
+
+    @torch.no_grad()
+    def candidates(self, condition: Condition, decoding: Decoding, number: int, seeds: Sequence[int] | None = None,
+                   rescore: Rescore = unchanged) -> list[list[str]]:
+        """A number of captions per row: those of its best beams, best first; with a seed per row, samples, which follow from it alone."""
+        if seeds is None:
+            found = self._beams(condition, decoding, number, rescore)
+        else:
+            steps = self._steps(condition, decoding.max_new_tokens)
+            found = sample(steps, decoding, self.tokenizer.end, seeds, number, rescore)
+        return [[self.tokenizer.decode(ids) for ids in row] for row in found]
+
+    def roll_out(self, condition: Condition, length: int, temperature: float, generator: torch.Generator, hard: bool = True) -> Rollout:
+        """A caption per row as distributions of tokens, through which gradients reach the mapper: see `language.rollout`."""
+        return roll_out(self.lm, self._steps(condition, length), self.tokenizer.end, length, temperature, generator, hard)
+
+    def _steps(self, condition: Condition, length: int) -> Steps:
+        """The language model after prefix, prompt and start token; `UserError` where it has no room for `length` tokens more."""
         start = torch.full((len(condition.vectors), 1), self.tokenizer.start, device=condition.vectors.device)
         embeddings, mask = self._embed(condition, start)
-        self._check_room(embeddings.shape[1] - 1, decoding)
-        search = greedy if decoding.beams == 1 else beam_search
-        return [self.tokenizer.decode(ids) for ids in search(self.lm, embeddings, mask, decoding, self.tokenizer.end)]
+        room = getattr(self.lm.config, "max_position_embeddings", None)
+        if room is not None and embeddings.shape[1] + length > room:
+            raise UserError(f"params.yaml: max_new_tokens is {length}, but this decoder has room for {room - embeddings.shape[1]}: lower "
+                            "it, or raise the decoder's max_tokens and train again")
+        return Steps(self.lm, embeddings, mask)
 
-    def _check_room(self, prefix_length: int, decoding: Decoding) -> None:
+    def _beams(self, condition: Condition, decoding: Decoding, best: int, rescore: Rescore) -> list[list[list[int]]]:
         if 2 * decoding.beams > (words := self.lm.get_input_embeddings().num_embeddings):
             raise UserError(f"params.yaml: captioning.beams is {decoding.beams}, more than half of this decoder's {words} tokens")
-        room = getattr(self.lm.config, "max_position_embeddings", None)
-        if room is not None and prefix_length + 1 + decoding.max_new_tokens > room:
-            raise UserError(f"params.yaml: captioning.max_new_tokens is {decoding.max_new_tokens}, but this decoder has room for "
-                            f"{room - prefix_length - 1}: lower it, or raise the decoder's max_tokens and train again")
+        if best > decoding.beams:
+            raise UserError(f"params.yaml: captioning.beams is {decoding.beams}, fewer than the {best} captions to choose from: raise it")
+        return beam_search(self._steps(condition, decoding.max_new_tokens), decoding, self.tokenizer.end, best, rescore)
 
     def save(self, folder: Path, clip_width: int, shape: str) -> None:
         """Write what `load` reads: safetensors and JSON only, of what was trained. shape: the decoder's `mapper` parameter."""

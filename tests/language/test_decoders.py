@@ -26,43 +26,13 @@ from tests.language.tiny import (
     build,
     condition,
     load,
+    naive_beams,
+    naive_greedy,
     naive_log_probabilities,
     row,
     save_language_model,
     small,
 )
-
-
-def naive_beam_search(decoder: Decoder, one: Condition, decoding: Decoding) -> str:
-    """The rules of transformers (early_stopping=False), one image, no cache.
-
-    A hypothesis' score is its log probability over length ** length_penalty, end token counted. A continuation that ends counts only if
-    it is among the best `beams`; what still runs at the last token counts as ended. The search stops once `beams` hypotheses have ended
-    and the best running one, at its present length, is no better than the worst of them.
-    """
-    end, width, penalty = decoder.tokenizer.end, decoding.beams, decoding.length_penalty
-    running: list[tuple[float, list[int]]] = [(0.0, [])]
-    ended: list[tuple[float, list[int]]] = []
-    for length in range(1, decoding.max_new_tokens + 1):
-        options = []
-        for score, ids in running:
-            options += [(score + value, [*ids, token]) for token, value in enumerate(naive_log_probabilities(decoder, one, ids).tolist())]
-        best = sorted(options, key=lambda option: -option[0])[: 2 * width]
-        last = length == decoding.max_new_tokens
-        ended += [(score / length**penalty, ids) for score, ids in best[:width] if ids[-1] == end or last]
-        ended = sorted(ended, key=lambda option: -option[0])[:width]
-        running = [option for option in best if option[1][-1] != end][:width]
-        if len(ended) == width and running[0][0] / length**penalty <= ended[-1][0]:
-            break
-    ids = ended[0][1]
-    return decoder.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
-
-
-def naive_greedy(decoder: Decoder, one: Condition, tokens: int) -> str:
-    ids: list[int] = []
-    while len(ids) < tokens and decoder.tokenizer.end not in ids:
-        ids.append(int(naive_log_probabilities(decoder, one, ids).argmax()))
-    return decoder.tokenizer.decode([i for i in ids if i != decoder.tokenizer.end])
 
 
 @pytest.mark.parametrize("length", [1, 4])
@@ -79,7 +49,7 @@ def test_greedy_captions_equal_a_search_without_batch_and_cache(make_decoder, le
 def test_beam_search_captions_equal_a_search_without_batch_and_cache(make_decoder, beams, penalty, length):
     decoder, given = make_decoder(), condition(8, length)
     decoding = Decoding(beams=beams, max_new_tokens=8, length_penalty=penalty)
-    assert decoder.generate(given, decoding) == [naive_beam_search(decoder, row(given, i), decoding) for i in range(8)]
+    assert decoder.generate(given, decoding) == [naive_beams(decoder, row(given, i), decoding)[0] for i in range(8)]
 
 
 def test_more_beams_and_another_length_penalty_change_captions(make_decoder):
@@ -315,7 +285,7 @@ def pretrained(request, tiny_clip_folder, tmp_path) -> Decoder:
 def captions_as_without_cache(decoder: Decoder, given: Condition) -> None:
     decoding = Decoding(beams=3, max_new_tokens=6)
     captions = decoder.eval().generate(given, decoding)
-    assert captions == [naive_beam_search(decoder, row(given, i), decoding) for i in range(6)]
+    assert captions == [naive_beams(decoder, row(given, i), decoding)[0] for i in range(6)]
     assert len(set(captions)) > 2
 
 

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedConfig, Pre
 from pipeline.core.artefacts import seal
 from pipeline.language import decoders
 from pipeline.language.condition import Condition
-from pipeline.language.decoders import Decoder, DecoderParams
+from pipeline.language.decoders import IGNORE, Decoder, DecoderParams, pad
+from pipeline.language.decoding import Decoding, Rescore, unchanged
 from pipeline.methods.base import VectorMapper
 
 CPU = torch.device("cpu")
@@ -21,20 +22,63 @@ CPU = torch.device("cpu")
 SUM_ORDER = 1e-5
 
 
-def condition(batch: int = 5, length: int = 1, width: int = 8, seed: int = 0) -> Condition:
-    return Condition.full(torch.randn(batch, length, width, generator=torch.Generator().manual_seed(seed)))
+def condition(batch: int = 5, length: int = 1, width: int = 8, seed: int = 0, prompts: Sequence[Sequence[int]] | None = None) -> Condition:
+    vectors = torch.randn(batch, length, width, generator=torch.Generator().manual_seed(seed))
+    return Condition.full(vectors, None if prompts is None else pad(prompts))
 
 
 def row(whole: Condition, index: int) -> Condition:
-    return Condition(whole.vectors[index : index + 1], whole.mask[index : index + 1])
+    """One row alone, its prompt without padding."""
+    one = slice(index, index + 1)
+    prompt = None if whole.prompt is None else whole.prompt[one, whole.prompt[index] != IGNORE]
+    return Condition(whole.vectors[one], whole.mask[one], prompt)
 
 
 @torch.inference_mode()
 def naive_log_probabilities(decoder: Decoder, one: Condition, ids: list[int]) -> torch.Tensor:
-    """(V,) of the token after `ids`: the vectors that count, the start token and `ids`, all computed anew."""
+    """(V,) of the token after `ids`: the vectors that count, the prompt, the start token and `ids`, all computed anew."""
     prefix, _ = decoder.mapper(Condition.full(one.vectors[:, one.mask[0]]))
-    tokens = decoder.lm.get_input_embeddings()(torch.tensor([decoder.tokenizer.start, *ids]))
+    prompt = [] if one.prompt is None else one.prompt[0].tolist()
+    tokens = decoder.lm.get_input_embeddings()(torch.tensor([*prompt, decoder.tokenizer.start, *ids]))
     return torch.log_softmax(decoder.lm(inputs_embeds=torch.cat([prefix[0], tokens])[None]).logits[0, -1].double(), dim=-1)
+
+
+def naive_beams(decoder: Decoder, one: Condition, decoding: Decoding, image: int = 0, rescore: Rescore = unchanged) -> list[str]:
+    """The rules of transformers (early_stopping=False), one image, no cache; best first.
+
+    A hypothesis' score is its log probability over length ** length_penalty, end token counted. A continuation that ends counts only if
+    it is among the best `beams`; what still runs at the last token counts as ended. The search stops once `beams` hypotheses have ended
+    and the best running one, at its present length, is no better than the worst of them.
+    """
+    end, width, penalty = decoder.tokenizer.end, decoding.beams, decoding.length_penalty
+    running: list[tuple[float, list[int]]] = [(0.0, [])]
+    ended: list[tuple[float, list[int]]] = []
+    for length in range(1, decoding.max_new_tokens + 1):
+        options = []
+        for score, ids in running:
+            options += [(score + value, [*ids, token]) for token, value in enumerate(naive_scores(decoder, one, ids, image, rescore))]
+        best = sorted(options, key=lambda option: -option[0])[: 2 * width]
+        last = length == decoding.max_new_tokens
+        ended += [(score / length**penalty, ids) for score, ids in best[:width] if ids[-1] == end or last]
+        ended = sorted(ended, key=lambda option: -option[0])[:width]
+        running = [option for option in best if option[1][-1] != end][:width]
+        if len(ended) == width and running[0][0] / length**penalty <= ended[-1][0]:
+            break
+    return [decoder.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids) for _, ids in ended]
+
+
+def naive_scores(decoder: Decoder, one: Condition, ids: list[int], image: int = 0, rescore: Rescore = unchanged) -> list[float]:
+    log_probs = naive_log_probabilities(decoder, one, ids)[None]
+    scores: list[float] = rescore(torch.tensor([ids], dtype=torch.long), log_probs, torch.tensor([image]))[0].tolist()
+    return scores
+
+
+def naive_greedy(decoder: Decoder, one: Condition, tokens: int, image: int = 0, rescore: Rescore = unchanged) -> str:
+    ids: list[int] = []
+    while len(ids) < tokens and decoder.tokenizer.end not in ids:
+        scores = naive_scores(decoder, one, ids, image, rescore)
+        ids.append(scores.index(max(scores)))
+    return decoder.tokenizer.decode([i for i in ids if i != decoder.tokenizer.end])
 
 
 def small(**changes: object) -> DecoderParams:
