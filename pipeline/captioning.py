@@ -52,7 +52,7 @@ class Captioner:
         detector_digest = read_json(whole(folder / "system.json")).get("detector_digest")
         return Captioner(method, decoders.load(folder, device, method.mapper), device, detector_digest)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # and no inference mode, in which a method could take no gradient
     def caption(self, seen: Seen, support: Corpus, decoding: Decoding) -> list[str]:
         """One caption per picture, in order; all of them at once."""
         with precisely(resolved(decoding.precision, self.device), self.device):

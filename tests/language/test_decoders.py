@@ -5,75 +5,34 @@ from __future__ import annotations
 import pickle
 import shutil
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, GPT2LMHeadModel, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
-from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_tree
-from pipeline.language import decoders
 from pipeline.language.condition import Condition
-from pipeline.language.decoders import IGNORE, Decoder, DecoderParams, pad
+from pipeline.language.decoders import IGNORE, Decoder, pad
 from pipeline.language.decoding import Decoding
-from pipeline.methods.base import VectorMapper
-
-CPU = torch.device("cpu")
-# a cached key or value and a recomputed one come from products of another shape, added in another order
-SUM_ORDER = 1e-5
-
-
-def condition(batch: int = 5, length: int = 1, width: int = 8, seed: int = 0) -> Condition:
-    return Condition.full(torch.randn(batch, length, width, generator=torch.Generator().manual_seed(seed)))
-
-
-def row(whole: Condition, index: int) -> Condition:
-    return Condition(whole.vectors[index : index + 1], whole.mask[index : index + 1])
-
-
-@torch.inference_mode()
-def naive_log_probabilities(decoder: Decoder, one: Condition, ids: list[int]) -> torch.Tensor:
-    """(V,) of the token after `ids`: the vectors that count, the start token and `ids`, all computed anew."""
-    prefix, _ = decoder.mapper(Condition.full(one.vectors[:, one.mask[0]]))
-    tokens = decoder.lm.get_input_embeddings()(torch.tensor([decoder.tokenizer.start, *ids]))
-    return torch.log_softmax(decoder.lm(inputs_embeds=torch.cat([prefix[0], tokens])[None]).logits[0, -1].double(), dim=-1)
-
-
-def naive_beam_search(decoder: Decoder, one: Condition, decoding: Decoding) -> str:
-    """The rules of transformers (early_stopping=False), one image, no cache.
-
-    A hypothesis' score is its log probability over length ** length_penalty, end token counted. A continuation that ends counts only if
-    it is among the best `beams`; what still runs at the last token counts as ended. The search stops once `beams` hypotheses have ended
-    and the best running one, at its present length, is no better than the worst of them.
-    """
-    end, width, penalty = decoder.tokenizer.end, decoding.beams, decoding.length_penalty
-    running: list[tuple[float, list[int]]] = [(0.0, [])]
-    ended: list[tuple[float, list[int]]] = []
-    for length in range(1, decoding.max_new_tokens + 1):
-        options = []
-        for score, ids in running:
-            options += [(score + value, [*ids, token]) for token, value in enumerate(naive_log_probabilities(decoder, one, ids).tolist())]
-        best = sorted(options, key=lambda option: -option[0])[: 2 * width]
-        last = length == decoding.max_new_tokens
-        ended += [(score / length**penalty, ids) for score, ids in best[:width] if ids[-1] == end or last]
-        ended = sorted(ended, key=lambda option: -option[0])[:width]
-        running = [option for option in best if option[1][-1] != end][:width]
-        if len(ended) == width and running[0][0] / length**penalty <= ended[-1][0]:
-            break
-    ids = ended[0][1]
-    return decoder.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
-
-
-def naive_greedy(decoder: Decoder, one: Condition, tokens: int) -> str:
-    ids: list[int] = []
-    while len(ids) < tokens and decoder.tokenizer.end not in ids:
-        ids.append(int(naive_log_probabilities(decoder, one, ids).argmax()))
-    return decoder.tokenizer.decode([i for i in ids if i != decoder.tokenizer.end])
+from tests.language.tiny import (
+    ANY,
+    BERT,
+    LEFT_TO_RIGHT,
+    SUM_ORDER,
+    WORDS,
+    build,
+    condition,
+    load,
+    naive_beams,
+    naive_greedy,
+    naive_log_probabilities,
+    row,
+    save_language_model,
+    small,
+)
 
 
 @pytest.mark.parametrize("length", [1, 4])
@@ -90,7 +49,7 @@ def test_greedy_captions_equal_a_search_without_batch_and_cache(make_decoder, le
 def test_beam_search_captions_equal_a_search_without_batch_and_cache(make_decoder, beams, penalty, length):
     decoder, given = make_decoder(), condition(8, length)
     decoding = Decoding(beams=beams, max_new_tokens=8, length_penalty=penalty)
-    assert decoder.generate(given, decoding) == [naive_beam_search(decoder, row(given, i), decoding) for i in range(8)]
+    assert decoder.generate(given, decoding) == [naive_beams(decoder, row(given, i), decoding)[0] for i in range(8)]
 
 
 def test_more_beams_and_another_length_penalty_change_captions(make_decoder):
@@ -175,19 +134,6 @@ def test_a_condition_with_masked_vectors_is_read_alike_in_training_and_at_infere
         # the caption that greedy search found must be, token by token, the likeliest under the training loss' own view
         likeliest = decoder.logits(row(given, i), torch.tensor([ids[:-1]]))[0].argmax(-1).tolist()
         assert likeliest[: len(ids) - 2] == ids[1:-1]
-
-
-def small(**changes: object) -> DecoderParams:
-    return DecoderParams(**{"layers": 1, "heads": 2, "width": 16, "dropout": 0.1, "max_tokens": 12, **changes})
-
-
-def build(params: DecoderParams, clip_folder: Path, prefix_length: int = 1) -> Decoder:
-    return decoders.build(params, clip_folder, 8, prefix_length, VectorMapper)
-
-
-def load(folder: Path) -> Decoder:
-    seal(folder)  # what a test does to it is not told by the manifest
-    return decoders.load(folder, CPU, VectorMapper)
 
 
 @pytest.fixture(params=["mlp", "linear"])
@@ -275,16 +221,6 @@ def test_an_unknown_language_model_is_named(tiny_clip_folder, tmp_path, user_err
     assert f"{missing} holds no language model that can be loaded" in user_error(build, small(pretrained=missing), tiny_clip_folder)
 
 
-def save_language_model(folder: Path, config: PreTrainedConfig, words: Sequence[str] = ("a", "cat")) -> Path:
-    """A language model of the user's own with random weights, and its tokenizer of a few words; 0 starts and ends a text."""
-    tokens = Tokenizer(models.WordLevel({word: number for number, word in enumerate(["<end>", *words])}, unk_token="<end>"))
-    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token="<end>", bos_token="<end>").save_pretrained(folder)
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def language_model(tmp_path) -> Path:
     """A GPT-2 of the user's own."""
@@ -338,22 +274,6 @@ def test_a_language_model_without_some_of_its_weights_or_with_no_numbers_is_refu
     assert "no number" in user_error(build, small(pretrained=str(language_model)), tiny_clip_folder)
 
 
-WORDS = [f"w{i}" for i in range(2, 13)]
-ANY = {"vocab_size": 12, "bos_token_id": 0, "eos_token_id": 0}
-BERT = {**ANY, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-LLAMA = {**BERT, "max_position_embeddings": 32, "initializer_range": 0.6}
-LEFT_TO_RIGHT = {
-    "GPT-2": GPT2Config(**ANY, n_positions=32, n_embd=16, n_layer=2, n_head=2, initializer_range=0.6),
-    "OPT": transformers.OPTConfig(**ANY, hidden_size=16, word_embed_proj_dim=8, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16,
-                                  init_std=0.6, max_position_embeddings=32, pad_token_id=1, do_layer_norm_before=False),
-    "Llama": transformers.LlamaConfig(**LLAMA, num_key_value_heads=1),
-    "Mistral": transformers.MistralConfig(**LLAMA, num_key_value_heads=1, sliding_window=4),
-    "GPT-NeoX": transformers.GPTNeoXConfig(**LLAMA),
-    "Bloom": transformers.BloomConfig(**ANY, hidden_size=16, n_layer=1, n_head=2, initializer_range=0.6),
-    "BERT as a decoder": transformers.BertConfig(**LLAMA, is_decoder=True),
-}
-
-
 @pytest.fixture
 def pretrained(request, tiny_clip_folder, tmp_path) -> Decoder:
     """A decoder on a language model of that name, about to be trained on conditions of three vectors."""
@@ -365,7 +285,7 @@ def pretrained(request, tiny_clip_folder, tmp_path) -> Decoder:
 def captions_as_without_cache(decoder: Decoder, given: Condition) -> None:
     decoding = Decoding(beams=3, max_new_tokens=6)
     captions = decoder.eval().generate(given, decoding)
-    assert captions == [naive_beam_search(decoder, row(given, i), decoding) for i in range(6)]
+    assert captions == [naive_beams(decoder, row(given, i), decoding)[0] for i in range(6)]
     assert len(set(captions)) > 2
 
 
