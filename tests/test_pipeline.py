@@ -263,8 +263,8 @@ def without(folder: Path) -> Iterator[None]:
     ("embed_tags", "micro detector scenes", "features/micro/tagged/detector/scenes", "pipeline.features.tags:write_json", 0),
     ("refine", "micro scenes", "features/micro/synthetic/scenes/refined", "pipeline.synthetic.refinement:contrastive_loss", 15),
     ("project", "micro scenes", "features/micro/synthetic/scenes/projected", "pipeline.synthetic.refinement:write_store", 1),
-    ("train", "syntic", "models/syntic", "pipeline.training:schedule", 2 * 15),
-    ("train", "knight", "models/knight", "pipeline.training:schedule", 2 * 25),
+    ("train", "syntic", "models/syntic", "pipeline.optimisation:Schedule.rate", 2 * 15),
+    ("train", "knight", "models/knight", "pipeline.optimisation:Schedule.rate", 2 * 25),
     ("train", "raw", "models/raw", "pipeline.training:write_json", 0),
     ("caption", "decap", "captions/decap", "pipeline.core.resume:Ledger.record", 1),
     ("evaluate", "decap", "scores/decap", "pipeline.evaluation:write_json", 0),
@@ -282,10 +282,10 @@ def test_a_killed_stage_resumes_to_the_bytes_of_an_uninterrupted_run(finished: P
     resumed = run_stage(project, stage, arguments)
     assert resumed.returncode == 0, resumed.stderr
     assert digest_tree(folder) == uninterrupted
-    if (arguments, target) == ("knight", "pipeline.training:schedule"):
+    if (arguments, target) == ("knight", "pipeline.optimisation:Schedule.rate"):
         assert "40/40 steps" in resumed.stderr
         assert "from step 20" in resumed.stderr  # the last snapshot before the kill at step 25
-    if (arguments, target) == ("syntic", "pipeline.training:schedule"):
+    if (arguments, target) == ("syntic", "pipeline.optimisation:Schedule.rate"):
         assert "from step 10" in resumed.stderr
 
 

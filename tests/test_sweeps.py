@@ -26,6 +26,7 @@ from pipeline.sweeps import fingerprint, run_sweep, variant_for
 from pipeline.systems import Setting, find_system
 from pipeline.training import train_system
 from tests.artefacts import CLIP, DETECTOR, edit_json, edit_table, seal_again
+from tests.interruption import Interrupted, interrupt_at
 from tests.tiny_systems import CPU, PARAMS, TEXT_ONLY, make_project, params, write_params
 
 SETTING = "pictures.in-domain"
@@ -35,10 +36,6 @@ SYSTEMS = {
     "systems.knight": {"method": "knight", **TEXT_ONLY, "train": {"k": 2}},
     "settings.pictures.short": {"test": "scenes", "support": "scenes", "captioning": {"max_new_tokens": 1}},
 }
-
-
-class Killed(BaseException):
-    """Stands for a kill: no code of ours may catch it."""
 
 
 @pytest.fixture(scope="module")
@@ -334,27 +331,13 @@ def test_what_is_not_trained_needs_no_model(inside, trained):
     assert row.images == 4
 
 
-def kill_training(patch: pytest.MonkeyPatch, steps: int) -> None:
-    """Training dies when so many steps are done, counted over all trainings that follow."""
-    real, begun = training.schedule, []
-
-    def schedule(step: int, *arguments: int) -> float:
-        if begun[-1:] != [step]:  # asked for every group of parameters
-            begun.append(step)
-        if len(begun) > steps:
-            raise Killed
-        return real(step, *arguments)
-
-    patch.setattr(training, "schedule", schedule)
-
-
 def test_an_interrupted_training_goes_on_from_its_snapshot_and_ends_in_the_same_row(inside, capsys):
     (whole,) = sweep()
     shutil.rmtree(paths.WORK)
     shutil.rmtree(paths.SWEEPS)
     with pytest.MonkeyPatch.context() as patch:
-        kill_training(patch, 5)
-        with pytest.raises(Killed):
+        interrupt_at(patch, 5)
+        with pytest.raises(Interrupted):
             sweep()
     assert "resumed" not in capsys.readouterr().err
     assert sweep() == [whole]
@@ -363,8 +346,8 @@ def test_an_interrupted_training_goes_on_from_its_snapshot_and_ends_in_the_same_
 
 def test_a_kill_keeps_the_rows_that_were_finished(inside, computed):
     with pytest.MonkeyPatch.context() as patch:
-        kill_training(patch, 6)
-        with pytest.raises(Killed):
+        interrupt_at(patch, 6)
+        with pytest.raises(Interrupted):
             sweep(systems=["decap", "knight"])
     assert [row.system for row in read_rows(TABLE)] == ["decap"]
     sweep(systems=["decap", "knight"])
@@ -380,8 +363,8 @@ def test_systems_are_compared_on_the_same_images_and_stale_comparisons_vanish(in
     assert back.difference == pytest.approx(-there.difference)
     assert there.difference_low <= there.difference <= there.difference_high
     with pytest.MonkeyPatch.context() as patch:
-        kill_training(patch, 0)
-        with pytest.raises(Killed):
+        interrupt_at(patch, 0)
+        with pytest.raises(Interrupted):
             sweep({"recipes.small.steps": 7}, systems=["decap", "clipre"], seeds=[0, 1])
     assert read_comparisons(TABLE) == []
     assert read_rows(TABLE) == rows, "older rows stay until the first new one is there"

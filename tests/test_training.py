@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ from pipeline.core.artefacts import MANIFEST
 from pipeline.core.files import digest_tree, read_json
 from pipeline.language.decoders import IGNORE, pad
 from pipeline.methods import find_method
-from pipeline.methods.base import Phase
 from pipeline.methods.capdec import CapDec, CapDecParams
-from pipeline.optimisation import schedule
+from pipeline.methods.phases import Phase, Recipe, Trainer, epoch_batches
+from pipeline.optimisation import Score
 from pipeline.systems import find_system, make_method
-from pipeline.training import Recipe, Task, encode_captions, train, train_system
+from pipeline.training import encode_captions, train_system
 from tests.artefacts import edit_json
 from tests.tiny_systems import CPU, make_project, params
 
@@ -61,8 +60,9 @@ def sentences(count: int, seed: int = 0) -> list[list[int]]:
 
 def run(method, decoder, corpus, scratch, recipe: Recipe = RECIPE, seed: int = 5, captions: list[list[int]] | None = None):
     scratch.mkdir(exist_ok=True)
-    task = Task(method, decoder, corpus, captions or sentences(40), np.arange(30), np.arange(30, 40), recipe, seed)
-    return train(task, scratch, "train"), decoder.state_dict()
+    trainer = Trainer(method.training_condition, decoder, corpus, captions or sentences(40), np.arange(30), np.arange(30, 40), recipe, seed)
+    log, _ = trainer.train(method.phases(trainer), scratch, "train")
+    return log, decoder.state_dict()
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -134,19 +134,22 @@ def test_a_resumed_training_remembers_the_best_weights_of_before(make_corpus, ma
 
 
 class TwoPhases(CapDec):
-    """Trained on the captions, then on the first twelve of them; what the second phase saw. scores: its own, in place of the loss."""
+    """Trained on the captions, then on the first twelve of them; what the second phase saw.
 
-    def __init__(self, scores: tuple[float, ...] = ()) -> None:
+    scores: the second phase's own, in place of the loss. further: what else it differs by.
+    """
+
+    def __init__(self, scores: tuple[float, ...] = (), higher_is_better: bool = False, part: str = "", **further: Any) -> None:
         super().__init__(CapDecParams(0.05), None)
-        self.scores = list(scores)
+        self.scores, self.higher_is_better, self.part, self.further = list(scores), higher_is_better, part, further
         self.weights: list[dict] = []  # at its first step and at each score
         self.rows: set[int] = set()
 
-    def phases(self, task: Task) -> list[Phase]:
-        first = task.cross_entropy()
+    def phases(self, trainer: Trainer) -> list[Phase]:
+        first = trainer.cross_entropy()
 
         def keep() -> None:
-            self.weights.append({key: value.clone() for key, value in task.decoder.state_dict().items()})
+            self.weights.append({key: value.clone() for key, value in trainer.decoder.state_dict().items()})
 
         def loss(rows, generator):
             if not self.rows:
@@ -156,9 +159,10 @@ class TwoPhases(CapDec):
 
         def score() -> float:
             keep()
-            return self.scores.pop(0) if self.scores else first.score()
+            return self.scores.pop(0) if self.scores else first.score.function()
 
-        return [first, Phase("again", task.train_rows[:12], first.lengths, loss, score)]
+        return [first, Phase("again", trainer.train_rows[:12], first.lengths, loss, Score("own", score, self.higher_is_better),
+                             trained=trainer.decoder.get_submodule(self.part), **self.further)]
 
 
 def test_a_phase_begins_with_the_best_weights_of_the_one_before_and_draws_from_its_own_rows(make_corpus, make_decoder, tmp_path):
@@ -171,23 +175,63 @@ def test_a_phase_begins_with_the_best_weights_of_the_one_before_and_draws_from_i
     assert equal(method.weights[0], first)
 
 
+@pytest.mark.parametrize("higher_is_better", [False, True])
 @pytest.mark.parametrize("scores", [(3.0, 2.0, 1.0), (1.0, 2.0, 3.0), (2.0, 1.0, 3.0)])
-def test_a_phase_keeps_the_weights_that_its_own_score_likes_best(make_corpus, make_decoder, tmp_path, scores):
-    method = TwoPhases(scores)
+def test_a_phase_keeps_the_weights_that_its_own_score_likes_best(make_corpus, make_decoder, tmp_path, scores, higher_is_better):
+    method = TwoPhases(scores, higher_is_better)
     log, weights = run(method, make_decoder(), make_corpus(), tmp_path)
-    assert [entry["heldout_loss"] for entry in log][3:] == list(scores)
-    assert [equal(weights, scored) for scored in method.weights[1:]] == [value == 1.0 for value in scores]
+    assert [entry["own"] for entry in log[3:]] == list(scores)
+    assert all(entry.keys() == {"phase", "step", "train_loss", "heldout_loss"} for entry in log[:3])
+    best = 3.0 if higher_is_better else 1.0
+    assert [equal(weights, scored) for scored in method.weights[1:]] == [value == best for value in scores]
+
+
+def test_the_step_told_is_the_one_whose_weights_are_kept(make_corpus, make_decoder, tmp_path):
+    method = TwoPhases((2.0, 3.0, 3.0), higher_is_better=True)
+    trainer = Trainer(method.training_condition, make_decoder(), make_corpus(), sentences(40), np.arange(30), np.arange(30, 40), RECIPE, 5)
+    assert trainer.train(method.phases(trainer), tmp_path, "train")[1] == 8
+
+
+def test_a_phase_has_steps_and_a_learning_rate_of_its_own(make_corpus, make_decoder, tmp_path):
+    log, _ = run(method := TwoPhases(steps=6, learning_rate=1e-7), make_decoder(), make_corpus(), tmp_path)
+    assert [(entry["phase"], entry["step"]) for entry in log] == [("cross-entropy", 4), ("cross-entropy", 8), ("cross-entropy", 12),
+                                                                  ("again", 4), ("again", 6)]
+    start, *_, end = method.weights
+    # Adam moves a weight by about the learning rate in a step, and decay takes a millionth of it at most
+    assert 0 < max((end[key] - start[key]).abs().max().item() for key in start) < 1e-5
+
+
+def test_a_phase_may_train_a_part_of_the_decoder_only_and_leaves_no_gradients_in_the_rest(make_corpus, make_decoder, tmp_path):
+    decoder = make_decoder(dropout=0.2)
+    run(method := TwoPhases(part="mapper"), decoder, make_corpus(), tmp_path)
+    start, *_, end = method.weights
+    assert {key for key in start if not torch.equal(start[key], end[key])} == {key for key in start if key.startswith("mapper.")}
+    snapshot = torch.load(next(tmp_path.glob("phase-1-*.pt")), weights_only=True)
+    parameters = dict(decoder.mapper.named_parameters())
+    assert snapshot["modules"][0].keys() == snapshot["progress"][3].keys() == parameters.keys()
+    assert len(snapshot["optimiser"]["state"]) == len(parameters)
+
+
+def test_a_frozen_language_model_stays_as_it_is_and_out_of_the_snapshot(make_corpus, make_decoder, noisy, tmp_path):
+    decoder = make_decoder(dropout=0.2)
+    decoder.lm.requires_grad_(False)
+    before = {key: value.clone() for key, value in decoder.state_dict().items()}
+    _, after = run(noisy, decoder, make_corpus(), tmp_path)
+    assert {key for key in before if not torch.equal(before[key], after[key])} == {key for key in before if key.startswith("mapper.")}
+    snapshot = torch.load(next(tmp_path.glob("phase-0-*.pt")), weights_only=True)
+    assert all(key.startswith("mapper.") for key in [*snapshot["modules"][0], *snapshot["progress"][3]])
 
 
 # the first phase is 12 steps and 9 looks at held-out batches
 @pytest.mark.parametrize("call", [5, 20, 21, 23, 28, 30])
+@pytest.mark.parametrize("further", [{}, {"part": "mapper", "steps": 6, "learning_rate": 0.02}])
 def test_a_training_of_two_phases_killed_in_either_ends_in_the_very_weights_of_an_uninterrupted_one(make_corpus, make_decoder, tmp_path,
-                                                                                                    call):
+                                                                                                    call, further):
     corpus = make_corpus()
-    expected_log, expected = run(TwoPhases(), make_decoder(dropout=0.2), corpus, tmp_path / "whole")
+    expected_log, expected = run(TwoPhases(**further), make_decoder(dropout=0.2), corpus, tmp_path / "whole")
     with pytest.raises(Killed):
-        run(kill_at(TwoPhases(), call), make_decoder(dropout=0.2), corpus, tmp_path / "killed")
-    log, weights = run(TwoPhases(), make_decoder(dropout=0.2), corpus, tmp_path / "killed")
+        run(kill_at(TwoPhases(**further), call), make_decoder(dropout=0.2), corpus, tmp_path / "killed")
+    log, weights = run(TwoPhases(**further), make_decoder(dropout=0.2), corpus, tmp_path / "killed")
     assert equal(weights, expected)
     assert log == expected_log
 
@@ -223,18 +267,9 @@ def test_every_training_sentence_is_seen_once_an_epoch_and_held_out_ones_never(m
     (0, 10, "0 training sentences are too few"), (30, 0, "is held out, by which weights are chosen: raise extract."),
 ])
 def test_too_small_a_corpus_is_told_with_what_helps(make_corpus, make_decoder, noisy, tmp_path, user_error, train_rows, heldout_rows, told):
-    task = Task(noisy, make_decoder(), make_corpus(), sentences(40), np.arange(train_rows), np.arange(30, 30 + heldout_rows), RECIPE, 0)
-    assert told in user_error(train, task, tmp_path, "train")
-
-
-def test_the_learning_rate_warms_up_in_a_line_and_falls_in_a_cosine_to_zero():
-    rates = [schedule(step, 110, 10) for step in range(111)]
-    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert rates[10] == 1.0
-    assert rates[60] == pytest.approx(0.5)
-    assert rates[110] == pytest.approx(0.0)
-    assert all(earlier > later for earlier, later in pairwise(rates[10:]))
-    assert schedule(0, 10, 0) == 1.0
+    trainer = Trainer(noisy.training_condition, make_decoder(), make_corpus(), sentences(40), np.arange(train_rows),
+                      np.arange(30, 30 + heldout_rows), RECIPE, 0)
+    assert told in user_error(lambda: trainer.train(noisy.phases(trainer), tmp_path, "train"))
 
 
 def test_captions_start_and_end_and_long_ones_are_cut_and_counted(make_decoder):
@@ -245,8 +280,6 @@ def test_captions_start_and_end_and_long_ones_are_cut_and_counted(make_decoder):
 
 
 def test_an_epoch_visits_each_caption_once_in_batches_of_like_length() -> None:
-    from pipeline.training import epoch_batches
-
     lengths = np.random.default_rng(0).integers(5, 30, 1000)
     batches = epoch_batches(np.arange(1000), lengths, 16, seed=3, epoch=1)
     seen = np.concatenate(batches)

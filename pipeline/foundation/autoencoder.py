@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.foundation.detection import DenseClassifier
-from pipeline.foundation.loop import Schedule, optimise
+from pipeline.foundation.loop import optimise
 from pipeline.foundation.pool import Pool, coverage
+from pipeline.optimisation import Schedule
 from pipeline.world.scenes import IMAGE_SIZE
 from pipeline.world.sprites import CLASSES, COLOURS
 

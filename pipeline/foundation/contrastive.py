@@ -27,8 +27,9 @@ from pipeline.core.files import digest_of, locked, write_json
 from pipeline.core.paths import MERGES_FILE
 from pipeline.core.resume import finished_folder
 from pipeline.features.encoders import text_features
-from pipeline.foundation.loop import Schedule, optimise
+from pipeline.foundation.loop import optimise
 from pipeline.foundation.pool import CAPTIONS_PER_SCENE, Pool, draw_pool
+from pipeline.optimisation import Schedule
 from pipeline.world.scenes import IMAGE_SIZE
 
 _MEAN_STD = (0.5, 0.5, 0.5)

@@ -23,8 +23,9 @@ from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor,
 from pipeline.core.files import digest_of, locked, write_json
 from pipeline.core.resume import finished_folder
 from pipeline.features.tagging import Detection, Detector, DetectorParams
-from pipeline.foundation.loop import Schedule, optimise
+from pipeline.foundation.loop import optimise
 from pipeline.foundation.pool import Pool, coverage, draw_pool
+from pipeline.optimisation import Schedule
 from pipeline.world.scenes import IMAGE_SIZE, STYLES, Thing
 from pipeline.world.sprites import CLASSES, COLOURS
 

@@ -33,9 +33,10 @@ from pipeline.core.resume import finished_folder
 from pipeline.features.encoders import Clip, ClipParams
 from pipeline.features.tagging import Detector, DetectorParams
 from pipeline.foundation import autoencoder, detection
-from pipeline.foundation.loop import Schedule, optimise
+from pipeline.foundation.loop import optimise
 from pipeline.foundation.pool import Pool, coverage, draw_pool
 from pipeline.metrics import bootstrap
+from pipeline.optimisation import Schedule
 from pipeline.synthetic.drawing import Generator, SynthesisParams, picture_seed
 from pipeline.world.scenes import STYLES
 from pipeline.world.sprites import CLASSES, COLOURS

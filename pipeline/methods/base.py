@@ -5,13 +5,10 @@ Legend: B batch, L condition length, P prefix length, D CLIP width, W width of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.core.params import StrictParams
@@ -21,7 +18,7 @@ from pipeline.language.condition import Condition
 if TYPE_CHECKING:
     from pipeline.language.decoders import Decoder
     from pipeline.language.decoding import Decoding
-    from pipeline.training import Task
+    from pipeline.methods.phases import Phase, Trainer
 
 Supervision = Literal["text", "synthetic", "few-pairs", "paired"]
 Need = Literal["text", "neighbours", "pairs", "images", "tags"]
@@ -37,21 +34,6 @@ class MethodParams(StrictParams):
 @dataclass(frozen=True)
 class NoParams(MethodParams):
     """A method without parameters of its own."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One stretch of training.
-
-    rows: (M,) what batches are drawn from. lengths: (M,) of their targets; rows of like length go into one batch.
-    loss: of a batch of rows, all randomness from the generator. score: how good the decoder is now, lower is better; chooses the snapshot.
-    """
-
-    name: str
-    rows: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    loss: Callable[[NDArray[np.int64], torch.Generator], Tensor]
-    score: Callable[[], float]
 
 
 class VectorMapper(nn.Module):
@@ -114,9 +96,9 @@ class Method:
         """From a `Condition` to prefix embeddings (B, P, W) and their mask (B, P). shape: the decoder's `mapper` parameter."""
         return VectorMapper(clip_width, lm_width, shape)
 
-    def phases(self, task: Task) -> list[Phase]:
+    def phases(self, trainer: Trainer) -> list[Phase]:
         """How it is trained: by default one phase of cross-entropy on captions under `training_condition`."""
-        return [task.cross_entropy()]
+        return [trainer.cross_entropy()]
 
     def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
         """What stands for the images of the captions at `rows` (B,). All randomness comes from `generator`."""

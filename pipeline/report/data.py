@@ -35,7 +35,8 @@ _PROTOCOL = {"tokenizer": "Tokenizer", "judge": "Judge", "judge_dtype": "Judge's
 class RunSystem:
     """A system, its method's paper and supervision, and how its training went.
 
-    model: content of its system.json, empty for a system that is not trained itself. evaluations: step, train_loss, heldout_loss.
+    model: content of its system.json, empty for a system that is not trained itself. evaluations: of
+    the last phase: step, train_loss, and the score that chose the weights under its name.
     """
 
     name: str
@@ -43,7 +44,7 @@ class RunSystem:
     paper: str
     supervision: str
     model: dict[str, Any]
-    evaluations: tuple[dict[str, float], ...]
+    evaluations: tuple[dict[str, Any], ...]
 
     @property
     def method_params(self) -> dict[str, Any]:
@@ -134,7 +135,8 @@ def _run_system(name: str, system: System) -> RunSystem:
     method = find_method(system.method)
     curve, about = read_json(paths.curve(name)), read_json(whole(paths.model(name) / "system.json"))
     _require_digest(paths.curve(name), curve, about["curve_digest"], f"train@{name}")
-    return RunSystem(name, system, method.paper, method.supervision, about if curve else {}, tuple(curve))
+    last = tuple(entry for entry in curve if entry["phase"] == curve[-1]["phase"])
+    return RunSystem(name, system, method.paper, method.supervision, about if curve else {}, last)
 
 
 def _require_digest(file: Path, value: Any, digest: str, stage: str) -> None:

@@ -56,15 +56,17 @@ def cider_dots(results: Sequence[Result], label: str) -> str:
 
 
 def training_curve(run: RunSystem, label: str) -> str:
-    """Training and held-out loss over steps, with the step whose weights were kept."""
+    """Training loss and the score over steps, with the step whose weights were kept."""
+    (score,) = run.evaluations[0].keys() - {"phase", "step", "train_loss"}
+    name, axis = ("held-out", "cross-entropy") if score == "heldout_loss" else (score, "loss, score")
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(2.6)
         steps = [entry["step"] for entry in run.evaluations]
-        for key, name, colour, marker in (("train_loss", "training", _SERIES[1], "s"), ("heldout_loss", "held-out", _SERIES[0], "o")):
-            axes.plot(steps, [entry[key] for entry in run.evaluations], color=colour, marker=marker, markersize=3.5, label=name)
+        for key, legend, colour, marker in (("train_loss", "training", _SERIES[1], "s"), (score, name, _SERIES[0], "o")):
+            axes.plot(steps, [entry[key] for entry in run.evaluations], color=colour, marker=marker, markersize=3.5, label=legend)
         axes.axvline(run.model["best_step"], color=_INK, linewidth=1, linestyle=(0, (2, 2)), label="kept")
         axes.set_xlabel("step")
-        axes.set_ylabel("cross-entropy")
+        axes.set_ylabel(axis)
         _legend(figure, axes)
         return _svg(figure, label)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline import optimisation
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_tree, write_json
@@ -21,7 +21,7 @@ from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.features.retrieval import project
 from pipeline.features.stores import read, write_store
-from pipeline.optimisation import Snapshot
+from pipeline.optimisation import Schedule
 from pipeline.synthetic.pairs import drawn_captions, pseudo_features
 
 
@@ -73,27 +73,17 @@ def optimise(pseudo_MD: Tensor, text_MD: Tensor, params: RefinementParams, snaps
     A run goes on from `snapshot` if that is there.
     """
     table = nn.Embedding.from_pretrained(pseudo_MD.clone(), freeze=False, sparse=True)
-    optimiser = torch.optim.SparseAdam(table.parameters(), lr=params.learning_rate)
-    kept = Snapshot(snapshot, table=table, optimiser=optimiser)
-    begun = kept.restore() or {"step": 0, "curve": [], "running": []}
-    curve, running = begun["curve"], begun["running"]
-    batch = min(params.batch, len(pseudo_MD))
-    per_epoch = len(pseudo_MD) // batch
-    for step in track(range(begun["step"], params.steps), "refine", params.steps, "steps", done=begun["step"]):
-        if step == begun["step"] or step % per_epoch == 0:
-            order = torch.from_numpy(np.random.default_rng([params.seed, step // per_epoch]).permutation(len(pseudo_MD)))
-        rows = order[step % per_epoch * batch :][:batch].to(pseudo_MD.device)
-        loss = contrastive_loss(table(rows), text_MD[rows], params.temperature)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        running.append(loss.item())
-        done = step + 1
-        if done % params.evaluate_every == 0 or done == params.steps:
-            curve.append({"step": done, "loss": round(sum(running) / len(running), 5), **_moved(table.weight.detach(), pseudo_MD, text_MD)})
-            running = []
-        if done % params.snapshot_every == 0 or done == params.steps:
-            kept.save(step=done, curve=curve, running=running)
+    schedule = Schedule(params.steps, min(params.batch, len(pseudo_MD)), params.learning_rate, warmup=None, seed=params.seed)
+
+    def loss_of(step: int) -> Tensor:
+        rows = torch.from_numpy(schedule.rows(step, len(pseudo_MD))).to(pseudo_MD.device)
+        return contrastive_loss(table(rows), text_MD[rows], params.temperature)
+
+    def record(step: int, loss: float) -> dict[str, float]:
+        return {"step": step, "loss": round(loss, 5), **_moved(table.weight.detach(), pseudo_MD, text_MD)}
+
+    _, curve = optimisation.optimise("refine", table, torch.optim.SparseAdam(table.parameters()), schedule, loss_of, record,
+                                     params.evaluate_every, params.snapshot_every, snapshot, clip=False)  # sparse gradients have no norm
     return table.weight.detach(), curve
 
 

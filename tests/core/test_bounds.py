@@ -18,12 +18,12 @@ from pipeline.features.tags import TagParams
 from pipeline.language.decoders import DecoderParams
 from pipeline.language.decoding import Decoding
 from pipeline.methods import METHODS, find_method
+from pipeline.methods.phases import Recipe
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.sweeps import SweepParams
 from pipeline.synthetic.drawing import SynthesisParams
 from pipeline.synthetic.refinement import ProjectionParams, RefinementParams
 from pipeline.systems import Setting, System
-from pipeline.training import Recipe
 from pipeline.world.dataset import WorldParams
 
 WHOLE: dict[type, dict[str, Any]] = {

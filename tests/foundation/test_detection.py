@@ -17,8 +17,8 @@ from pipeline.core.files import digest_file, read_json
 from pipeline.features.tagging import Detection, Detector, DetectorParams
 from pipeline.foundation import detection, loop, pool
 from pipeline.foundation.detection import Recipe, mean_average_precision, tag_scores, train
-from pipeline.foundation.loop import Schedule
 from pipeline.foundation.pool import coverage, draw_block
+from pipeline.optimisation import Schedule
 from pipeline.world.scenes import Thing
 from pipeline.world.sprites import CLASSES, COLOURS
 from tests.interruption import Interrupted, interrupt_at

@@ -20,8 +20,8 @@ from pipeline.features.encoders import Clip, ClipParams
 from pipeline.features.tagging import Detection
 from pipeline.foundation import autoencoder, detection, diffusion, loop, pool
 from pipeline.foundation.diffusion import CONTEXT, Denoiser, Recipe, build_unet, noise_weights, text_encoder_of, tokenizer_of, train
-from pipeline.foundation.loop import Schedule
 from pipeline.foundation.pool import draw_block, draw_pool
+from pipeline.optimisation import Schedule
 from pipeline.synthetic.drawing import Generator, SynthesisParams
 from pipeline.world.scenes import Thing
 from tests.artefacts import StubDetector

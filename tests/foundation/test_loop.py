@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
-from pipeline.foundation.loop import Schedule, optimise
-from pipeline.optimisation import schedule
+from pipeline.foundation.loop import optimise
+from pipeline.optimisation import Schedule
 from tests.interruption import Interrupted
 
 PLAN = Schedule(steps=11, batch=4, learning_rate=0.05, warmup=2, average=0.7, seed=3)
@@ -134,7 +134,7 @@ def test_matrices_decay_and_biases_do_not_at_the_scheduled_rate(tmp_path):
     weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
     optimise("train", model, lambda step, rows: (model.weight.sum() + model.bias.sum()) * 0.0, plan, 8, tmp_path / "snapshot.pt", "recipe")
     for step in range(5):
-        weight = weight * (1 - 0.1 * schedule(step, 5, 2) * 0.5)
+        weight = weight * (1 - plan.rate(step) * 0.5)
     torch.testing.assert_close(model.weight.detach(), weight)
     assert torch.equal(model.bias.detach(), bias)
 

@@ -293,6 +293,17 @@ def test_without_settings_the_report_shows_what_was_trained(project: Path) -> No
     assert render(gather({**PARAMS, "settings": {"pictures": None}}))
 
 
+def test_a_training_is_shown_by_the_score_that_chose_its_weights(project: Path) -> None:
+    curve = [{"phase": "cross-entropy", "step": 200, "train_loss": 3.0, "heldout_loss": 3.2},
+             *({"phase": "second", "step": step, "train_loss": 1.0, "reward": 50.0 + step} for step in (100, 200))]
+    write_json(paths.curve("knight"), curve)
+    edit_json(paths.model("knight") / "system.json", curve_digest=digest_of(curve), best_step=200)
+    seal(paths.model("knight"))
+    shown = section(render(gather(PARAMS)), "training")
+    assert "reward" in shown
+    assert "held-out" in shown  # of capdec
+
+
 def test_numeric_variants_become_curves_and_others_a_table(project: Path) -> None:
     folder = project / "data/sweeps"
     runs = [row({"train.k": k}, seed, 50 + k + seed, 45 + k, 55 + k) for k in (10, 2) for seed in (0, 2)]
