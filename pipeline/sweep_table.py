@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.metrics.comparison import Comparison, compare
+from pipeline.metrics.bootstrap import Comparison, compare
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.tasks.base import Score, Task, long
 
@@ -57,11 +57,6 @@ class Row:
         """What is varied."""
         found: dict[str, Any] = json.loads(self.variant)
         return found
-
-
-def variant_of(values: dict[str, Any]) -> str:
-    """The text of a variation."""
-    return json.dumps(values)
 
 
 def read_rows(table: Path, task: Task) -> list[Row]:
@@ -131,6 +126,7 @@ def comparisons(rows: Sequence[Row], params: EvaluationParams) -> list[Compariso
     for row in rows:
         if row.items.size:
             runs.setdefault(row.setting, {}).setdefault(row.system, {})[row.variant, row.seed] = row.items
-    return [compare(setting, a, b, np.mean(list(systems[a].values()), axis=0), np.mean(list(systems[b].values()), axis=0), params)
+    return [compare(setting, a, b, np.mean(list(systems[a].values()), axis=0), np.mean(list(systems[b].values()), axis=0), params.seed,
+                    params.samples)
             for setting, systems in runs.items() for a, b in itertools.permutations(systems, 2)
             if systems[a].keys() == systems[b].keys()]

@@ -8,6 +8,7 @@ on from its snapshot, and a model that `data/models` or another sweep holds is n
 from __future__ import annotations
 
 import itertools
+import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from pipeline.core.params import Seed, StrictParams, check, load, section
 from pipeline.core.resume import held
 from pipeline.inputs import Captioning, Training
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.sweep_table import Key, Row, comparisons, read_rows, variant_of, write_rows
+from pipeline.sweep_table import Key, Row, comparisons, read_rows, write_rows
 from pipeline.systems import Setting, System, find_system
 from pipeline.tasks.caption import TASK, Scorer, require_another
 from pipeline.training import Plan, identity, train_model, trained_model
@@ -67,7 +68,7 @@ class Variant:
 
     def key(self, setting: str) -> Key:
         """Of its row in a setting."""
-        return self.name, variant_of(self.values), self.system.seed, setting
+        return self.name, json.dumps(self.values), self.system.seed, setting
 
 
 def run_sweep(name: str) -> None:

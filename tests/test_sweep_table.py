@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from pipeline.core import paths
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.sweep_table import Row, comparisons, read_rows, variant_of, write_rows
+from pipeline.sweep_table import Row, comparisons, read_rows, write_rows
 from pipeline.tasks.base import Score, long
 from pipeline.tasks.caption import TASK
 
@@ -29,7 +30,7 @@ def row_of(number: int = 0, system: str = "knight", variant: str = '{"train.k": 
 
 @pytest.fixture
 def rows() -> list[Row]:
-    return [row_of(10 * seed, variant=variant_of(values), seed=seed) for values in VARIANTS for seed in (0, 1)]
+    return [row_of(10 * seed, variant=json.dumps(values), seed=seed) for values in VARIANTS for seed in (0, 1)]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pipeline.core.files import digest_of, read_json
 from pipeline.core.params import entries, section
 from pipeline.core.tables import read_captions, read_table
 from pipeline.methods import find_method
-from pipeline.metrics.comparison import Comparison, compare
+from pipeline.metrics.bootstrap import Comparison, compare
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.report.sweeps import Sweep, read_sweeps
 from pipeline.report.synthetic import Synthetic, gather_synthetic
@@ -61,24 +61,9 @@ class Result:
     empty: int
 
     @property
-    def primary(self) -> Score:
-        """By what systems are ranked."""
-        return self.scores[TASK.primary]
-
-    @property
-    def control(self) -> Score:
-        """The same of captions that were each given to another image."""
-        return self.scores[TASK.control]
-
-    @property
-    def margin(self) -> Score:
-        """The primary metric less its control; what has an interval above 0 beats it."""
-        return self.scores[TASK.margin]
-
-    @property
     def beats_control(self) -> bool:
         """Whether captions are shown to depend on their images."""
-        return self.margin.low > 0
+        return self.scores[TASK.margin].low > 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +129,7 @@ def _run_system(name: str, system: System) -> RunSystem:
 def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, ...], params: dict[str, Any]) -> SettingResults:
     tested = [run for run in systems if run.system.suite == suite]
     applies = [run for run in tested if name in settings_of(run.system, make_method(run.name, run.system), params)]
-    results = sorted((_result(run, name) for run in applies), key=lambda result: (result.primary.value, result.system.name))
+    results = sorted((_result(run, name) for run in applies), key=lambda result: (result.scores[TASK.primary].value, result.system.name))
     references, _ = read_references(setting)
     images = read_table(paths.ImageSet(setting.test).table, ["image_id", "path", "split"])
     files = {image_id: path for image_id, path, split in zip(images["image_id"], images["path"], images["split"], strict=True)
@@ -161,7 +146,7 @@ def _result(run: RunSystem, setting: str) -> Result:
     name, protocol = run.name, _read_protocol(run.name)
     long = read_table(paths.scores_table(name), [column.name for column in fields(Score)])
     scores = {score.metric: score for score in map(Score, *long.values()) if score.setting == setting}
-    if missing := [metric.name for metric in TASK.metrics if metric.name not in scores]:
+    if missing := [metric for metric in TASK.names if metric not in scores]:
         raise UserError(f"{paths.scores_table(name)} has no {setting}.{missing[0]}: it is of another run than params.yaml; "
                         f"{again(paths.scores(name))}")
     table = read_table(paths.scores_file(name, setting), ["image_id", TASK.primary])
@@ -195,4 +180,5 @@ def _differences(settings: tuple[SettingResults, ...], evaluation: EvaluationPar
         return ()
     first = settings[0]
     *others, best = ((result.system.name, np.array([result.items[image_id] for image_id in first.references])) for result in first.results)
-    return tuple(compare(first.name, best[0], name, best[1], theirs, evaluation) for name, theirs in reversed(others))
+    return tuple(compare(first.name, best[0], name, best[1], theirs, evaluation.seed, evaluation.samples)
+                 for name, theirs in reversed(others))

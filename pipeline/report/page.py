@@ -57,22 +57,22 @@ def render(report: Report) -> str:
                               lstrip_blocks=True)
     environment.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text, "embed": embed}
     curves = [(run, Markup(plots.training_curve(run, f"training-{i}"))) for i, run in enumerate(report.systems, 1) if run.evaluations]
-    sweep_plots = {(s, p): Markup(plots.sweep_curves(plot, TASK.primary, f"sweep-{s}-{p}"))
+    sweep_plots = {(s, p): Markup(plots.sweep_curves(plot, TASK, f"sweep-{s}-{p}"))
                    for s, sweep in enumerate(report.sweeps) for p, plot in enumerate(sweep.plots)}
     corpora = report.synthetic.corpora if report.synthetic else ()
     refinement_plots = {(c, r): Markup(plots.refinement_curves(refinement.curve, f"refinement-{c}-{r}"))
                         for c, corpus in enumerate(corpora) for r, refinement in enumerate(corpus.refinements) if refinement.curve}
     return environment.get_template("template.html.j2").render(
-        report=report, settings=[_view(s, i, report.seed) for i, s in enumerate(report.settings, 1)], metrics=METRICS, primary=TASK.primary,
-        control=CONTROL, empty=EMPTY, supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots, refinement_plots=refinement_plots,
-        recalls=RECALLS, weak=WEAK, style=Markup((_FOLDER / "style.css").read_text("utf-8")),
+        report=report, settings=[_view(s, i, report.seed) for i, s in enumerate(report.settings, 1)], task=TASK, primary=TASK.primary,
+        metrics=METRICS, control=CONTROL, empty=EMPTY, supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots,
+        refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK, style=Markup((_FOLDER / "style.css").read_text("utf-8")),
     )
 
 
 def _view(setting: SettingResults, number: int, seed: int) -> SettingView:
     tops = {metric.name: score(max(result.scores[metric.name].value for result in setting.results), metric.digits)
             for metric in METRICS if setting.results}
-    plot = Markup(plots.score_dots(setting.results, f"{TASK.primary.lower()}-{number}")) if setting.results else Markup("")
+    plot = Markup(plots.score_dots(setting.results, TASK, f"{TASK.primary.lower()}-{number}")) if setting.results else Markup("")
     best, worst = extremes(setting, setting.best) if setting.best else ([], [])
     return SettingView(setting, f"setting-{number}", tops, plot, chosen(setting, seed), best, worst)
 

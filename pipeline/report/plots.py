@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from pipeline.report.data import Result, RunSystem
 from pipeline.report.sweeps import Table
+from pipeline.tasks.base import Task
 
 _INK, _FAINT = "#010101", "#020202"
 _SERIES = ("#010201", "#010202", "#010203", "#010204", "#010205", "#010206")
@@ -35,23 +36,23 @@ _STYLE: Any = {
 _WIDTH = 4.4  # inches: about a phone's width, so that the text stays readable there
 
 
-def score_dots(results: Sequence[Result], label: str) -> str:
+def score_dots(results: Sequence[Result], task: Task, label: str) -> str:
     """The primary metric with its interval per system, best on top, and the shuffled control beside it."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(0.95 + 0.3 * len(results))
         for row, result in enumerate(results):
-            score = result.primary
+            score = result.scores[task.primary]
             axes.plot([score.low, score.high], [row, row], color=_SERIES[0], linewidth=2)
             axes.plot(score.value, row, "o", color=_SERIES[0], markersize=6,
-                      label=f"{score.metric} and 95 % interval" if row == 0 else None)
-            axes.plot(result.control.value, row, "x", color=_SERIES[1], markersize=6, markeredgewidth=1.6,
+                      label=f"{task.primary} and 95 % interval" if row == 0 else None)
+            axes.plot(result.scores[task.control].value, row, "x", color=_SERIES[1], markersize=6, markeredgewidth=1.6,
                       label="shuffled control" if row == 0 else None)
         axes.set_yticks(range(len(results)), [result.system.name for result in results])
         axes.set_ylim(-0.6, len(results) - 0.4)
-        axes.set_xlim(left=min(0, *(result.primary.low for result in results)))
+        axes.set_xlim(left=min(0, *(result.scores[task.primary].low for result in results)))
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"{results[0].primary.metric} × 100")
+        axes.set_xlabel(f"{task.primary} × 100")
         _legend(figure, axes)
         return _svg(figure, label)
 
@@ -85,7 +86,7 @@ def refinement_curves(curve: Sequence[dict[str, float]], label: str) -> str:
         return _svg(figure, label)
 
 
-def sweep_curves(plot: Table, metric: str, label: str) -> str:
+def sweep_curves(plot: Table, task: Task, label: str) -> str:
     """The primary metric against a parameter, a curve per setting: means over seeds as lines, seeds as points, intervals as bands."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(3.0)
@@ -105,7 +106,7 @@ def sweep_curves(plot: Table, metric: str, label: str) -> str:
             axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
             axes.minorticks_off()
         axes.set_xlabel(plot.keys[0])
-        axes.set_ylabel(f"{metric} × 100")
+        axes.set_ylabel(f"{task.primary} × 100")
         _legend(figure, axes)
         return _svg(figure, label)
 

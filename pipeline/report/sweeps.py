@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pipeline.metrics.comparison import Comparison
+from pipeline.metrics.bootstrap import Comparison
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.sweep_table import Row, comparisons, read_rows
 from pipeline.tasks.base import Task

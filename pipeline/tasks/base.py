@@ -75,16 +75,21 @@ class Task:
         """The primary metric less its control, paired by item."""
         return f"{self.primary}_above_shuffled"
 
+    @property
+    def names(self) -> list[str]:
+        """Of all that is scored: metrics, control, margin."""
+        return [*(metric.name for metric in self.metrics), self.control, self.margin]
+
     def scores(self, setting: str, corpus: Mapping[str, float], values: Mapping[str, NDArray[np.float64]],
                params: EvaluationParams) -> tuple[Score, ...]:
-        """The scores of a setting, to four digits: metrics, control, margin. corpus: metrics that are no means over items. values: by
-        metric and item (N,), the primary one and its control among them."""
+        """The scores of a setting, to four digits. corpus: metrics that are no means over items. values: by metric and item (N,), the
+        primary one and its control among them."""
         primary, control = values[self.primary], values[self.control]
         figures = {**{name: float(value.mean()) for name, value in {**values, self.margin: primary - control}.items()}, **corpus}
         intervals = {self.primary: bootstrap.interval(primary, params.seed, params.samples),
                      self.margin: bootstrap.paired_interval(primary, control, params.seed, params.samples)}
         scores = []
-        for name in (*(metric.name for metric in self.metrics), self.control, self.margin):
+        for name in self.names:
             low, high = intervals.get(name, (nan, nan))
             scores.append(Score(setting, name, round(figures[name], 4), round(low, 4), round(high, 4), len(primary)))
         return tuple(scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
@@ -23,7 +24,7 @@ from pipeline.report.data import gather
 from pipeline.report.page import render, write_report
 from pipeline.report.pictures import chosen, extremes
 from pipeline.report.sweeps import Sweep, read_sweeps
-from pipeline.sweep_table import Row, variant_of, write_rows
+from pipeline.sweep_table import Row, write_rows
 from pipeline.tasks.base import Score, long
 from pipeline.tasks.caption import TASK
 from tests.artefacts import edit_table, seal_again
@@ -130,7 +131,7 @@ def row(values: dict[str, Any], seed: int, cider: float, low: float, high: float
         shuffled: float = 8) -> Row:
     scores = {score.metric: score for score in long(setting, 20, {
         "CIDEr": float(cider), "CIDEr_low": float(low), "CIDEr_high": float(high), "CIDEr_shuffled": float(shuffled)})}
-    return Row(system, variant_of(values), seed, setting, "val", 20, scores, "0123456789abcdef", np.full(20, cider, np.float32))
+    return Row(system, json.dumps(values), seed, setting, "val", 20, scores, "0123456789abcdef", np.full(20, cider, np.float32))
 
 
 def write_sweep(*rows: Row) -> None:
