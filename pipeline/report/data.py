@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.core import paths
 from pipeline.core.artefacts import again, whole
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_of, read_json
+from pipeline.core.files import digest_of, read_json, read_object
 from pipeline.core.params import entries, section
 from pipeline.core.tables import read_captions, read_table
 from pipeline.methods import find_method
@@ -143,7 +143,7 @@ def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, 
 
 
 def _result(run: RunSystem, setting: str) -> Result:
-    name, protocol = run.name, _read_protocol(run.name)
+    name, protocol = run.name, read_object(whole(paths.scores(run.name) / "protocol.json"))
     long = read_table(paths.scores_table(name), [column.name for column in fields(Score)])
     scores = {score.metric: score for score in map(Score, *long.values()) if score.setting == setting}
     if missing := [metric for metric in TASK.names if metric not in scores]:
@@ -154,15 +154,10 @@ def _result(run: RunSystem, setting: str) -> Result:
                   int(protocol["settings"][setting]["empty_captions"]))
 
 
-def _read_protocol(system: str) -> dict[str, Any]:
-    protocol: dict[str, Any] = read_json(whole(paths.scores(system) / "protocol.json"))
-    return protocol
-
-
 def _protocol(settings: tuple[SettingResults, ...]) -> tuple[tuple[str, str], ...]:
     """Label and value; where systems were scored under different protocols, each value names its systems."""
     names = sorted({result.system.name for setting in settings for result in setting.results})
-    protocols = {name: _read_protocol(name) for name in names}
+    protocols = {name: read_object(whole(paths.scores(name) / "protocol.json")) for name in names}
     rows = []
     for key, label in _PROTOCOL.items():
         users: dict[str, list[str]] = {}
