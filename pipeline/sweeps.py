@@ -1,20 +1,21 @@
 """Variations of systems: trained, captioned and scored in one go, a row of a CSV file each.
 
-A sweep leaves `data/sweeps/<name>.csv`, the per-image CIDEr beside it, and paired comparisons between systems. A row that is already
-there, in this sweep's table or another's, is not computed again as long as its fingerprint still fits (parameters, code, corpus, CLIP,
-judge); an interrupted training goes on from its snapshot, and a model that `data/models` or another sweep holds is not trained again.
+A sweep leaves `data/sweeps/<name>.csv`, and its primary metric per item beside it. A row that is already there, in this sweep's table or
+another's, is not computed again as long as its fingerprint still fits (parameters, code, corpus, CLIP, judge); an interrupted training goes
+on from its snapshot, and a model that `data/models` or another sweep holds is not trained again.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.captioning import Captioner, decoding_of
@@ -26,25 +27,11 @@ from pipeline.core.files import digest_file, digest_of
 from pipeline.core.params import Seed, StrictParams, check, load, section
 from pipeline.core.progress import track
 from pipeline.core.resume import held
-from pipeline.evaluation import Split, load_split, require_another, score_setting
-from pipeline.features.encoders import load_clip
 from pipeline.inputs import Captioning, Training
-from pipeline.metrics import bootstrap
-from pipeline.metrics.captions import tokenize_pair
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.sweep_table import (
-    Comparison,
-    Key,
-    Row,
-    comparisons_file,
-    read_cider,
-    read_rows,
-    tables,
-    variant_of,
-    write_comparisons,
-    write_rows,
-)
+from pipeline.sweep_table import Key, Row, comparisons, read_rows, write_rows
 from pipeline.systems import Setting, System, find_system
+from pipeline.tasks.caption import TASK, Scorer, require_another
 from pipeline.training import Plan, identity, train_model, trained_model
 
 
@@ -82,7 +69,7 @@ class Variant:
 
     def key(self, setting: str) -> Key:
         """Of its row in a setting."""
-        return self.name, variant_of(self.values), self.system.seed, setting
+        return self.name, json.dumps(self.values), self.system.seed, setting
 
 
 def run_sweep(name: str) -> None:
@@ -102,28 +89,25 @@ class _Sweep:
         self.settings = {name: replace(section(Setting, params, f"settings.{name}"), split=sweep.split) for name in sweep.settings}
         self.variants = [variant_for(name, dict(zip(sweep.vary, values, strict=True)), seed, params) for name, seed, values in
                          itertools.product(sweep.systems, sweep.seeds, itertools.product(*sweep.vary.values()))]
-        self.judge = load_clip(self.evaluation.judge, params, device)
-        self.splits: dict[tuple[str, str], Split] = {}
+        self.scorer = Scorer(self.evaluation, params, device)
 
     def run(self) -> None:
         """Compute what is missing, row by row."""
-        wanted = {variant.key(name): fingerprint(variant, setting, self.params, self.judge.digest)
+        wanted = {variant.key(name): fingerprint(variant, setting, self.params, self.scorer.judge.digest)
                   for variant in self.variants for name, setting in self.settings.items()}
-        rows, cider = finished(self.table, wanted)
-        if len(rows) == len(wanted):
-            write_rows(self.table, list(rows.values()), cider)
-        else:  # differences that no longer belong to the rows; older rows stay until the first new one is there
-            comparisons_file(self.table).unlink(missing_ok=True)
+        rows = finished(self.table, wanted)
+        if len(rows) == len(wanted):  # older rows stay until the first new one is there
+            write_rows(self.table, list(rows.values()), TASK)
         for variant in self.variants:
             if missing := [name for name in self.settings if variant.key(name) not in rows]:
                 captioner = Captioner.of(self._model(variant), variant.plan.method, self.device)
                 for setting in missing:
                     key = variant.key(setting)
-                    rows[key], cider[key] = self._row(variant, captioner, setting, wanted[key])
-                    write_rows(self.table, [rows[key] for key in wanted if key in rows], cider)
+                    rows[key] = self._row(variant, captioner, setting, wanted[key])
+                    write_rows(self.table, [rows[key] for key in wanted if key in rows], TASK)
                     _print(rows[key])
-        if len(self.sweep.systems) > 1:
-            write_comparisons(self.table, compare(self.sweep, rows, cider, self.evaluation))
+        for pair in comparisons(list(rows.values()), self.evaluation):
+            print("{0.setting}: {0.a} - {0.b} = {1:.1f} [{2:.1f}, {3:.1f}]".format(pair, *pair.difference))
 
     def _model(self, variant: Variant) -> Path:
         """The folder of a variant's model, trained if it has to be."""
@@ -136,24 +120,19 @@ class _Sweep:
             train_model(variant.plan, folder, self.device)
         return folder
 
-    def _row(self, variant: Variant, captioner: Captioner, name: str, fingerprint: str) -> tuple[Row, NDArray[np.float32]]:
-        """One row, and its CIDEr per image."""
+    def _row(self, variant: Variant, captioner: Captioner, name: str, fingerprint: str) -> Row:
         setting, inputs = self.settings[name], Captioning(variant.system, variant.plan.method)
         decoding = decoding_of(setting, self.params)
         ids, seen, clip_digest = inputs.seen(setting)
-        require_another(self.evaluation.judge, self.judge.digest, variant.system.clip, clip_digest)
+        require_another(self.evaluation.judge, self.scorer.judge.digest, variant.system.clip, clip_digest)
         inputs.require_detector(variant.name, setting, captioner.detector_digest)
         support = inputs.support(setting.support, self.device, clip_digest)
         starts, label = range(0, len(seen), decoding.batch), " ".join(map(str, variant.key(name)))
         captions = [caption for start in track(starts, label, len(seen), "images", size=decoding.batch)
                     for caption in captioner.caption(seen[start : start + decoding.batch], support, decoding)]
-        where = setting.test, setting.split
-        split = self.splits[where] = self.splits.get(where) or load_split(self.evaluation, self.judge, setting)
-        hypotheses = dict(zip(ids, captions, strict=True))
-        scores, per_image, _ = score_setting(hypotheses, tokenize_pair(hypotheses, split.references), split, self.judge, self.evaluation)
-        row = Row(*variant.key(name), setting.split, len(ids), scores["CIDEr"], scores["CIDEr_low"], scores["CIDEr_high"],
-                  scores["CIDEr_shuffled"], scores["CLIPScore"], fingerprint)
-        return row, per_image["CIDEr"].astype(np.float32)
+        scored = self.scorer.score(name, setting, dict(zip(ids, captions, strict=True)))
+        return Row(*variant.key(name), setting.split, len(ids), {score.metric: score for score in scored.scores}, fingerprint,
+                   np.array(scored.values[TASK.primary], np.float32))
 
 
 def variant_for(name: str, values: dict[str, Any], seed: int, params: dict[str, Any]) -> Variant:
@@ -189,40 +168,17 @@ def fingerprint(variant: Variant, setting: Setting, params: dict[str, Any], judg
     ])[:16]
 
 
-def finished(table: Path, wanted: dict[Key, str]) -> tuple[dict[Key, Row], dict[Key, NDArray[np.float32]]]:
-    """Of the rows wanted, with their fingerprints, those that stand in this table or any other, and their CIDEr per image."""
-    known: dict[str, tuple[Row, NDArray[np.float32]]] = {}
-    for file in [table, *tables(table.parent)]:
-        try:
-            rows = read_rows(file)
-            cider = read_cider(file, rows)
-            known = {row.fingerprint: (row, cider[row.key]) for row in rows if row.key in cider} | known
-        except UserError:  # damaged or of an older layout: its rows are computed again
-            continue
-    found = {key: known[fingerprint] for key, fingerprint in wanted.items() if fingerprint in known}
-    return ({key: replace(row, system=key[0], variant=key[1], seed=key[2], setting=key[3]) for key, (row, _) in found.items()},
-            {key: values for key, (_, values) in found.items()})
-
-
-def compare(sweep: SweepParams, rows: dict[Key, Row], cider: dict[Key, NDArray[np.float32]], params: EvaluationParams) -> list[Comparison]:
-    """Every pair of systems, seeds averaged per image, with paired 95 % intervals over images."""
-    found = []
-    for setting in sweep.settings:
-        means = {system: np.mean([cider[key] for key in rows if (key[0], key[3]) == (system, setting)], axis=0) for system in sweep.systems}
-        for a, b in itertools.permutations(sweep.systems, 2):
-            low, high = bootstrap.paired_interval(means[a], means[b], params.seed, params.samples)
-            found.append(Comparison(setting, a, b, float((means[a] - means[b]).mean()), low, high, *_ratio(means[a], means[b], params)))
-    return found
-
-
-def _ratio(a: np.ndarray, b: np.ndarray, params: EvaluationParams) -> tuple[float, float, float]:
-    """Ratio of the means with its interval; NaN where the denominator may be zero."""
-    try:
-        return float(a.mean() / b.mean()), *bootstrap.ratio_interval(a, b, params.seed, params.samples)
-    except UserError:
-        return (float("nan"),) * 3
+def finished(table: Path, wanted: dict[Key, str]) -> dict[Key, Row]:
+    """Of the rows wanted, with their fingerprints, those that stand complete in this table or any other."""
+    known: dict[str, Row] = {}
+    for file in [table, *sorted(table.parent.glob("*.csv"))]:
+        with suppress(UserError):  # damaged or of an older layout: its rows are computed again
+            known = {row.fingerprint: row for row in read_rows(file, TASK) if row.items.size} | known
+    return {key: replace(known[fingerprint], system=key[0], variant=key[1], seed=key[2], setting=key[3])
+            for key, fingerprint in wanted.items() if fingerprint in known}
 
 
 def _print(row: Row) -> None:
-    print(f"{row.system} {row.variant} {row.seed} {row.setting}: CIDEr {row.CIDEr:.1f} [{row.CIDEr_low:.1f}, {row.CIDEr_high:.1f}], "
-          f"shuffled {row.CIDEr_shuffled:.1f}", flush=True)
+    found = row.scores[TASK.primary]
+    print(f"{row.system} {row.variant} {row.seed} {row.setting}: {TASK.primary} {found.value:.1f} [{found.low:.1f}, {found.high:.1f}], "
+          f"shuffled {row.scores[TASK.control].value:.1f}", flush=True)

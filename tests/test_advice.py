@@ -37,9 +37,9 @@ def of_an_earlier_version(project: Project) -> str:
 
 
 def with_other_figures(project: Project) -> str:
-    path = project.folder / "data/metrics/raw.json"
-    path.write_text(path.read_text().replace("in-domain.CIDEr\": ", "in-domain.CIDEr\": 9"))
-    return "metrics/raw.json"
+    path = project.folder / "data/curves/decap.json"
+    path.write_text(path.read_text().replace("heldout_loss\": ", "heldout_loss\": 9"))
+    return "curves/decap.json"
 
 
 @pytest.mark.parametrize(("harm", "stage"), [

@@ -324,7 +324,7 @@ def test_half_drawn_pictures_are_kept_while_code_that_draws_none_changes(finishe
 def test_a_setting_that_did_not_change_is_not_scored_again(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
     before = digests(project)
-    scored = "pipeline.evaluation:score_setting"
+    scored = "pipeline.tasks.caption:Scorer.score"
     assert run_stage(project, "evaluate", "decap", scored).returncode == 0, "settings were scored again"
     captions = project.folder / "data/captions/decap/validation.json"
     captions.write_text(captions.read_text().replace(" a ", " the ", 1))

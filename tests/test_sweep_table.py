@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import math
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,76 +11,84 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.sweep_table import (
-    Comparison,
-    Row,
-    comparisons_file,
-    read_cider,
-    read_comparisons,
-    read_rows,
-    tables,
-    variant_of,
-    write_comparisons,
-    write_rows,
-)
+from pipeline.core import paths
+from pipeline.metrics.judge import EvaluationParams
+from pipeline.sweep_table import Row, comparisons, read_rows, write_rows
+from pipeline.tasks.base import Score, long
+from pipeline.tasks.caption import TASK
 
-ROW = Row("knight", variant_of({"train.k": 3}), 0, "pictures.in-domain", "val", 2, 61.25, 55.5, 66.75, 8.125, 0.6875, "0123456789abcdef")
+FIGURES = {"CIDEr": 61.25, "CLIPScore": 0.6875, "CIDEr_low": 55.5, "CIDEr_high": 66.75, "CIDEr_shuffled": 8.125}
 VARIANTS = [{}, {"train.k": 3}, {"train.noise_std": 0.5}, {"train.objects": True, "train.project": False}, {"decoder": 'a "b", c\n= d'},
             {"caption.temperature": {"scenes": 0.01}}, {"train.k": None}]
+EVALUATION = EvaluationParams("judge", samples=20)
 
 
-def cider_of(rows: list[Row]) -> dict:
-    return {row.key: np.arange(row.images, dtype=np.float32) + number for number, row in enumerate(rows)}
+def row_of(number: int = 0, system: str = "knight", variant: str = '{"train.k": 3}', seed: int = 0, **figures: float) -> Row:
+    scores = {score.metric: score for score in long("pictures.in-domain", 2, {**FIGURES, **figures})}
+    return Row(system, variant, seed, "pictures.in-domain", "val", 2, scores, "0123456789abcdef", np.arange(2, dtype=np.float32) + number)
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
+def rows() -> list[Row]:
+    return [row_of(10 * seed, variant=json.dumps(values), seed=seed) for values in VARIANTS for seed in (0, 1)]
+
+
+@pytest.fixture
+def table(tmp_path: Path, rows: list[Row]) -> Path:
     """A table with a row per variant, its scores per image beside it."""
-    rows = [replace(ROW, variant=variant_of(values), seed=seed) for values in VARIANTS for seed in (0, 1)]
-    write_rows(tmp_path / "sweeps" / "k.csv", rows, cider_of(rows))
+    write_rows(tmp_path / "sweeps" / "k.csv", rows, TASK)
     return tmp_path / "sweeps" / "k.csv"
 
 
-def test_rows_are_read_as_they_were_written_whatever_was_varied(table):
-    rows = read_rows(table)
-    assert [(row.values, row.seed) for row in rows] == [(values, seed) for values in VARIANTS for seed in (0, 1)]
-    assert replace(rows[2], seed=0) == ROW
-    assert rows[2].key == ("knight", '{"train.k": 3}', 0, "pictures.in-domain")
-    cider = read_cider(table, rows)
-    assert cider.keys() == {row.key for row in rows}
-    assert all(np.array_equal(cider[key], values) for key, values in cider_of(rows).items())
+def test_rows_are_read_as_they_were_written_whatever_was_varied(table, rows):
+    found = read_rows(table, TASK)
+    assert list(map(repr, found)) == list(map(repr, rows))
+    assert [(row.values, row.seed) for row in found] == [(values, seed) for values in VARIANTS for seed in (0, 1)]
+    assert found[2].key == ("knight", '{"train.k": 3}', 0, "pictures.in-domain")
+    assert found[2].scores["CIDEr"] == Score("pictures.in-domain", "CIDEr", 61.25, 55.5, 66.75, 2)
+    assert all(np.array_equal(row.items, written.items) for row, written in zip(found, rows, strict=True))
 
 
 def test_rows_keep_four_digits_and_the_same_rows_give_the_same_bytes(table):
-    rows = [replace(row, CIDEr=61.123456) for row in read_rows(table)]
-    write_rows(table, rows, cider_of(rows))
+    write_rows(table, [row_of(CIDEr=61.123456)], TASK)
     first = table.read_bytes(), table.with_suffix(".parquet").read_bytes()
-    assert {row.CIDEr for row in read_rows(table)} == {61.1235}
-    write_rows(table, read_rows(table), read_cider(table, rows))
+    assert [row.scores["CIDEr"].value for row in read_rows(table, TASK)] == [61.1235]
+    write_rows(table, read_rows(table, TASK), TASK)
     assert (table.read_bytes(), table.with_suffix(".parquet").read_bytes()) == first
     assert not list(table.parent.glob("*.partial"))
 
 
-def test_a_table_without_rows_is_a_header_and_a_missing_or_empty_one_has_none(tmp_path):
-    write_rows(tmp_path / "k.csv", [], {})
-    assert (tmp_path / "k.csv").read_text().startswith("system,variant,seed,setting,split,images,CIDEr,")
+def test_a_missing_or_empty_table_has_no_rows(tmp_path):
     (tmp_path / "empty.csv").touch()
-    for name in ("k", "empty", "missing"):
-        assert read_rows(tmp_path / f"{name}.csv") == []
-        assert read_cider(tmp_path / f"{name}.csv", [ROW]) == {}
-        assert read_comparisons(tmp_path / f"{name}.csv") == []
+    for name in ("empty", "missing"):
+        assert read_rows(tmp_path / f"{name}.csv", TASK) == []
 
 
-def test_comparisons_lie_beside_their_table_and_a_ratio_that_is_none_comes_back_as_none(table):
-    whole = Comparison("pictures.in-domain", "knight", "raw", 5.25, -1.0, 9.5, 1.25, 0.5, 2.0)
-    without = replace(whole, a="raw", b="knight", ratio=math.nan, ratio_low=math.nan, ratio_high=math.nan)
-    write_comparisons(table, [whole, without])
-    first, second = read_comparisons(table)
-    assert first == whole
-    assert (second.a, second.difference) == ("raw", 5.25)
-    assert all(math.isnan(value) for value in (second.ratio, second.ratio_low, second.ratio_high))
-    assert comparisons_file(table).name == "k-comparisons.csv"
-    assert tables(table.parent) == [table]
+@pytest.mark.parametrize("file", sorted((Path(__file__).parent.parent / paths.SWEEPS).glob("*.csv")), ids=lambda file: file.stem)
+def test_the_shipped_sweeps_are_whole_with_their_scores_per_image(file):
+    found = read_rows(file, TASK)
+    assert found
+    for row in found:
+        assert len(row.items) == row.images
+        assert row.items.mean() == pytest.approx(row.scores["CIDEr"].value, abs=1e-3)
+
+
+def test_systems_are_compared_over_the_same_variations_and_seeds_alone():
+    both = [row_of(number + 2 * seed, system, seed=seed) for number, system in ((1, "raw"), (4, "knight")) for seed in (0, 1)]
+    there, back = comparisons(both, EVALUATION)
+    assert (there.a, there.b, there.difference) == ("raw", "knight", (-3.0, -3.0, -3.0))
+    assert there.ratio is not None
+    assert there.ratio[0] == pytest.approx(2.5 / 5.5)
+    assert (back.a, back.b, back.difference) == ("knight", "raw", (3.0, 3.0, 3.0))
+    assert comparisons(both[:-1], EVALUATION) == []
+    assert comparisons([*both[:-1], replace(both[-1], variant="{}")], EVALUATION) == []
+
+
+def test_a_ratio_over_what_may_be_zero_is_none():
+    a, b = (replace(row_of(system=system), items=np.array(items, np.float32)) for system, items in (("a", [1, 2]), ("b", [0, 4])))
+    there, back = comparisons([a, b], EVALUATION)
+    assert there.ratio is None
+    assert back.ratio is not None
 
 
 def change(file: Path, column: str, value: str, line: int = 2) -> None:
@@ -97,47 +105,40 @@ def change(file: Path, column: str, value: str, line: int = 2) -> None:
     ("digest", ""), ("digest", "0123456789abcdef"),
 ])
 def test_an_edited_row_is_named_with_its_file_and_line(tmp_path, user_error, column, value):
-    rows = [ROW, replace(ROW, seed=1)]
-    write_rows(tmp_path / "k.csv", rows, cider_of(rows))
+    write_rows(tmp_path / "k.csv", [row_of(), row_of(seed=1)], TASK)
     change(tmp_path / "k.csv", column, value, line=3)
-    message = user_error(read_rows, tmp_path / "k.csv")
+    message = user_error(read_rows, tmp_path / "k.csv", TASK)
     assert f"{tmp_path / 'k.csv'}, line 3: the row is not as it was made" in message
     assert "run its sweep again" in message
 
 
-@pytest.mark.parametrize(("column", "value"), [("difference", ""), ("ratio", "big"), ("difference_low", "nan"), ("difference_low", "-0.5")])
-def test_an_edited_comparison_is_named(tmp_path, user_error, column, value):
-    write_comparisons(tmp_path / "k.csv", [Comparison("pictures.in-domain", "knight", "raw", 5.25, -1.0, 9.5, 1.25, 0.5, 2.0)])
-    change(tmp_path / "k-comparisons.csv", column, value)
-    assert "k-comparisons.csv, line 2: the row is not as it was made" in user_error(read_comparisons, tmp_path / "k.csv")
-
-
 def test_scores_per_image_that_were_changed_belong_to_no_row_and_damaged_ones_are_named(table, user_error):
-    rows, file = read_rows(table), table.with_suffix(".parquet")
+    file = table.with_suffix(".parquet")
     content, whole = file.read_bytes(), pq.read_table(file)
     changed = whole.set_column(whole.column_names.index("CIDEr"), "CIDEr", [[[7.0, 8.5]] * len(whole)])
     pq.write_table(changed, file)
-    assert read_cider(table, rows) == {}
+    assert not any(row.items.size for row in read_rows(table, TASK))
     for damage in (content[:100], b"", content[:-60] + bytes(60), b"nonsense"):
         file.write_bytes(damage)
-        assert "k.parquet is damaged" in user_error(read_cider, table, rows)
+        assert "k.parquet is damaged" in user_error(read_rows, table, TASK)
 
 
-def test_scores_per_image_of_another_run_belong_to_no_row(table):
+def test_scores_per_image_of_another_run_belong_to_no_row(table, rows):
     """As a kill between the two files leaves them, or half of them restored."""
-    rows = read_rows(table)
-    again = [replace(rows[0], fingerprint="another run"), *rows[1:]]
-    assert read_cider(table, again).keys() == {row.key for row in rows[1:]}
+    other = table.with_name("other.csv")
+    write_rows(other, [replace(rows[0], fingerprint="another run"), *rows[1:]], TASK)
+    other.with_suffix(".parquet").replace(table.with_suffix(".parquet"))
+    assert [row.key for row in read_rows(table, TASK) if row.items.size] == [row.key for row in rows[1:]]
 
 
 def test_a_table_that_lacks_a_column_or_breaks_off_in_a_line_is_named(table, user_error):
     whole = table.read_text()
-    table.write_text(whole.replace("CLIPScore", "ClipScore", 1))
-    assert "k.csv has no column 'CLIPScore': expected system,variant," in user_error(read_rows, table)
-    table.write_text(whole[: whole.index("61.2500,55.5000") + 7])
-    assert "line 2: the row is not as it was made" in user_error(read_rows, table)
+    table.write_text(whole.replace("CIDEr_shuffled", "CIDEr_shuffle", 1))
+    assert "k.csv has no column 'CIDEr_shuffled': it was made by another version" in user_error(read_rows, table, TASK)
+    table.write_text(whole[: whole.index("61.2500,0.6875") + 7])
+    assert "line 2: the row is not as it was made" in user_error(read_rows, table, TASK)
 
 
 def test_a_table_that_is_no_text_is_named(table, user_error):
     table.write_bytes(table.read_bytes().replace(b"knight", b"kn\xffght"))
-    assert "k.csv is no table" in user_error(read_rows, table)
+    assert "k.csv is no table" in user_error(read_rows, table, TASK)

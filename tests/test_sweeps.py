@@ -21,9 +21,12 @@ from pipeline.core.resume import held
 from pipeline.features.embedding import embed_images
 from pipeline.features.encoders import Clip
 from pipeline.features.indexing import IndexParams, index_corpus
-from pipeline.sweep_table import Row, read_cider, read_comparisons, read_rows
+from pipeline.metrics.judge import EvaluationParams
+from pipeline.sweep_table import Row, comparisons, read_rows
 from pipeline.sweeps import fingerprint, run_sweep, variant_for
 from pipeline.systems import Setting, find_system
+from pipeline.tasks.base import Scored, long
+from pipeline.tasks.caption import TASK
 from pipeline.training import train_system
 from tests.artefacts import CLIP, DETECTOR, edit_json, edit_table, seal_again
 from tests.interruption import Interrupted, interrupt_at
@@ -53,20 +56,13 @@ def inside(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("UNPAIRED_DEVICE", "cpu")
 
-    def split_of(evaluation, judge, setting: Setting) -> Any:
-        table = pq.read_table(ImageSet(setting.test).table).to_pydict()
-        return SimpleNamespace(references={key: [] for key, split in zip(table["image_id"], table["split"], strict=True)
-                                           if split == setting.split})
+    def score(name: str, setting: Setting, captions: dict[str, str]) -> Scored:
+        points = [float(len(caption)) for caption in captions.values()]
+        mean = sum(points) / len(points)
+        figures = {"CIDEr": mean, "CIDEr_low": mean - 1, "CIDEr_high": mean + 1, "CIDEr_shuffled": 0.0}
+        return Scored(long(name, len(points), figures), list(captions), {"CIDEr": points}, {})
 
-    def score(hypotheses: dict[str, str], tokenized, split: Any, judge, evaluation) -> Any:
-        points = np.array([float(len(hypotheses[key])) for key in split.references])
-        mean = float(points.mean())
-        return {"CIDEr": mean, "CIDEr_low": mean - 1, "CIDEr_high": mean + 1, "CIDEr_shuffled": 0.0, "CLIPScore": 0.5}, {"CIDEr": points}, 0
-
-    monkeypatch.setattr(sweeps, "load_clip", lambda *arguments: SimpleNamespace(digest="judge"))
-    monkeypatch.setattr(sweeps, "load_split", split_of)
-    monkeypatch.setattr(sweeps, "tokenize_pair", lambda *arguments: None)
-    monkeypatch.setattr(sweeps, "score_setting", score)
+    monkeypatch.setattr(sweeps, "Scorer", lambda *arguments: SimpleNamespace(judge=SimpleNamespace(digest="judge"), score=score))
 
 
 def sweep(changes: dict[str, Any] | None = None, name: str = "mine", **entry: Any) -> list[Row]:
@@ -74,12 +70,16 @@ def sweep(changes: dict[str, Any] | None = None, name: str = "mine", **entry: An
     whole = {"systems": ["decap"], "settings": [SETTING], "split": "val", **entry}
     write_params(params({**SYSTEMS, f"sweeps.{name}": whole, **(changes or {})}))
     run_sweep(name)
-    return read_rows(paths.SWEEPS / f"{name}.csv")
+    return read_rows(paths.SWEEPS / f"{name}.csv", TASK)
 
 
-def scores(table: Path) -> dict[Any, np.ndarray]:
-    """CIDEr per image of every row of a table."""
-    return read_cider(table, read_rows(table))
+def cider(row: Row) -> float:
+    return row.scores["CIDEr"].value
+
+
+def same(rows: list[Row], others: list[Row]) -> bool:
+    """repr, for NaN is like no other."""
+    return list(map(repr, rows)) == list(map(repr, others))
 
 
 def train(name: str) -> None:
@@ -139,10 +139,9 @@ def test_a_sweep_has_a_row_for_each_system_value_seed_and_setting(inside):
     assert [row.key for row in rows] == [(system, '{"recipe": "small"}', seed, setting) for system in ("decap", "knight") for seed in (0, 1)
                                          for setting in (SETTING, "pictures.short")]
     assert {(row.split, row.images) for row in rows} == {("val", 4)}
-    cider = read_cider(TABLE, rows)
-    assert all(cider[row.key].mean() == pytest.approx(row.CIDEr, abs=1e-4) for row in rows)
+    assert all(row.items.mean() == pytest.approx(cider(row), abs=1e-4) for row in rows)
     assert len({row.fingerprint for row in rows}) == len(rows)
-    assert all(row.CIDEr_low == pytest.approx(row.CIDEr - 1) for row in rows)
+    assert all(row.scores["CIDEr"].low == pytest.approx(cider(row) - 1) for row in rows)
 
 
 def test_what_is_varied_reaches_training_and_captioning(inside, used):
@@ -169,21 +168,21 @@ def test_a_value_that_the_method_refuses_is_named_before_anything_is_trained(ins
 def test_finished_rows_are_not_computed_again_and_a_lost_one_is(inside, computed):
     whole = sweep(systems=["decap", "clipre"], seeds=[0, 1])
     assert len(computed) == 4
-    assert sweep(systems=["decap", "clipre"], seeds=[0, 1]) == whole
+    assert same(sweep(systems=["decap", "clipre"], seeds=[0, 1]), whole)
     assert len(computed) == 4
     lines = TABLE.read_text().splitlines(keepends=True)
     TABLE.write_text("".join([*lines[:2], *lines[3:]]))
-    assert sweep(systems=["decap", "clipre"], seeds=[0, 1]) == whole
+    assert same(sweep(systems=["decap", "clipre"], seeds=[0, 1]), whole)
     assert computed[4:] == [("decap", "{}", 1, SETTING)]
 
 
 def test_a_row_that_another_sweep_has_is_taken_over_with_its_scores_per_image(inside, computed):
-    sweep(name="other", seeds=[0, 1])
+    _, other = sweep(name="other", seeds=[0, 1])
     computed.clear()
     rows = sweep(seeds=[1], vary={"seed": [1]})
     assert computed == []
     assert [row.values for row in rows] == [{"seed": 1}]
-    assert np.array_equal(scores(TABLE)[rows[0].key], scores(paths.SWEEPS / "other.csv")["decap", "{}", 1, SETTING])
+    assert np.array_equal(rows[0].items, other.items)
 
 
 def test_a_table_of_an_older_layout_is_no_obstacle(inside, computed):
@@ -211,7 +210,7 @@ def test_a_row_is_stale_when_the_code_behind_it_changes(inside, computed, monkey
     (after,) = sweep()
     assert len(computed) == 2
     assert before.fingerprint != after.fingerprint
-    assert before.CIDEr == after.CIDEr
+    assert cider(before) == cider(after)
 
 
 def row_of(name: str, values: dict[str, Any] | None = None) -> str:
@@ -340,7 +339,7 @@ def test_an_interrupted_training_goes_on_from_its_snapshot_and_ends_in_the_same_
         with pytest.raises(Interrupted):
             sweep()
     assert "resumed" not in capsys.readouterr().err
-    assert sweep() == [whole]
+    assert same(sweep(), [whole])
     assert "resumed from step 4" in capsys.readouterr().err
 
 
@@ -349,30 +348,30 @@ def test_a_kill_keeps_the_rows_that_were_finished(inside, computed):
         interrupt_at(patch, 6)
         with pytest.raises(Interrupted):
             sweep(systems=["decap", "knight"])
-    assert [row.system for row in read_rows(TABLE)] == ["decap"]
+    assert [row.system for row in read_rows(TABLE, TASK)] == ["decap"]
     sweep(systems=["decap", "knight"])
     assert computed == [("decap", "{}", 0, SETTING), ("knight", "{}", 0, SETTING)]
 
 
-def test_systems_are_compared_on_the_same_images_and_stale_comparisons_vanish(inside):
+def test_systems_are_compared_on_the_same_images_and_older_rows_stay_until_the_first_new_one_is_there(inside, capsys):
     rows = sweep(systems=["decap", "clipre"], seeds=[0, 1])
-    there, back = read_comparisons(TABLE)
-    mean = {system: np.mean([row.CIDEr for row in rows if row.system == system]) for system in ("decap", "clipre")}
+    there, back = comparisons(rows, EvaluationParams("judge", samples=20))
+    mean = {system: np.mean([cider(row) for row in rows if row.system == system]) for system in ("decap", "clipre")}
     assert (there.setting, there.a, there.b) == (SETTING, "decap", "clipre")
-    assert there.difference == pytest.approx(mean["decap"] - mean["clipre"], abs=1e-3)
-    assert back.difference == pytest.approx(-there.difference)
-    assert there.difference_low <= there.difference <= there.difference_high
+    assert there.difference[0] == pytest.approx(mean["decap"] - mean["clipre"], abs=1e-3)
+    assert back.difference[0] == pytest.approx(-there.difference[0])
+    assert there.difference[1] <= there.difference[0] <= there.difference[2]
+    assert f"{SETTING}: decap - clipre = {there.difference[0]:.1f} [" in capsys.readouterr().out
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(patch, 0)
         with pytest.raises(Interrupted):
             sweep({"recipes.small.steps": 7}, systems=["decap", "clipre"], seeds=[0, 1])
-    assert read_comparisons(TABLE) == []
-    assert read_rows(TABLE) == rows, "older rows stay until the first new one is there"
+    assert same(read_rows(TABLE, TASK), rows)
 
 
 def test_a_settings_own_captioning_values_count_in_a_sweep(inside):
     short, usual = (rows[0] for rows in (sweep(settings=["pictures.short"]), sweep(settings=[SETTING])))
-    assert short.CIDEr < usual.CIDEr
+    assert cider(short) < cider(usual)
 
 
 def test_tags_of_another_detector_than_the_one_in_training_are_refused(inside, user_error):

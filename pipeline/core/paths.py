@@ -129,6 +129,11 @@ def scores_file(system: str, setting: str) -> Path:
     return scores(system) / f"{checked(setting)}.parquet"
 
 
+def scores_table(system: str) -> Path:
+    """Every metric of every setting, in long form; no setting's name has a dot."""
+    return scores(system) / "scores.long.parquet"
+
+
 def sweep(name: str) -> Path:
     """The table of a sweep."""
     return SWEEPS / f"{checked(name)}.csv"

@@ -6,11 +6,25 @@ its interval from sentence scores only as an approximation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from pipeline.core.errors import UserError
-
 _CELLS = 1_000_000  # indices drawn at a time: 8 MB
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """System a against b in a setting: difference and ratio of their means over items, each followed by the ends of its interval.
+
+    ratio: None where the denominator may be zero.
+    """
+
+    setting: str
+    a: str
+    b: str
+    difference: tuple[float, float, float]
+    ratio: tuple[float, float, float] | None
 
 
 def interval(scores: np.ndarray, seed: int, samples: int = 1000, level: float = 0.95) -> tuple[float, float]:
@@ -24,12 +38,17 @@ def paired_interval(a: np.ndarray, b: np.ndarray, seed: int, samples: int = 1000
     return interval(np.subtract(a, b, dtype=np.float64), seed, samples, level)
 
 
-def ratio_interval(a: np.ndarray, b: np.ndarray, seed: int, samples: int = 1000, level: float = 0.95) -> tuple[float, float]:
-    """Interval of mean(a) / mean(b) of scores (N,) on the same images. `UserError` when a resample's mean(b) is not positive."""
+def ratio_interval(a: np.ndarray, b: np.ndarray, seed: int, samples: int = 1000, level: float = 0.95) -> tuple[float, float] | None:
+    """Interval of mean(a) / mean(b) of scores (N,) on the same images; None when a resample's mean(b) is not positive."""
     means = _resampled_means(np.stack([a, b], axis=1), seed, samples)
-    if means[:, 1].min() <= 0:
-        raise UserError("this ratio has no interval: its denominator's mean is not positive in some resample; use more images")
-    return _percentiles(means[:, 0] / means[:, 1], level)
+    return _percentiles(means[:, 0] / means[:, 1], level) if means[:, 1].min() > 0 else None
+
+
+def compare(setting: str, a: str, b: str, ours: np.ndarray, theirs: np.ndarray, seed: int, samples: int) -> Comparison:
+    """ours, theirs: scores (N,) of a and of b on the same images."""
+    ends = ratio_interval(ours, theirs, seed, samples)
+    return Comparison(setting, a, b, (float((ours - theirs).mean()), *paired_interval(ours, theirs, seed, samples)),
+                      (float(ours.mean() / theirs.mean()), *ends) if ends else None)
 
 
 def _resampled_means(scores_NK: np.ndarray, seed: int, samples: int) -> np.ndarray:

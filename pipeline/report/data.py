@@ -1,13 +1,11 @@
 """What the report shows, gathered from the artefacts of the other stages into frozen data classes.
 
-Scores keep their artefacts' units: BLEU, METEOR, ROUGE-L and CIDEr times 100, CLIPScore and RefCLIPScore in 0..2.5, RefCompare in 0..1.
-Everything here raises `UserError` for an artefact that is missing or does not fit the others.
+Scores keep their artefacts' units. Everything here raises `UserError` for an artefact that is missing or does not fit the others.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,18 +13,18 @@ import numpy as np
 from pipeline.core import paths
 from pipeline.core.artefacts import again, whole
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_of, read_json
+from pipeline.core.files import digest_of, read_json, read_object
 from pipeline.core.params import entries, section
 from pipeline.core.tables import read_captions, read_table
 from pipeline.methods import find_method
-from pipeline.metrics import bootstrap
+from pipeline.metrics.bootstrap import Comparison, compare
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.report.sweeps import Sweeps, read_sweeps
+from pipeline.report.sweeps import Sweep, read_sweeps
 from pipeline.report.synthetic import Synthetic, gather_synthetic
 from pipeline.systems import Setting, System, find_system, make_method, settings_of
+from pipeline.tasks.base import Score
+from pipeline.tasks.caption import TASK, read_references
 
-METRICS = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "CLIPScore", "RefCLIPScore", "RefCompare")
-_CONTROL = ("CIDEr_low", "CIDEr_high", "CIDEr_shuffled", "CIDEr_above_shuffled_low", "CIDEr_above_shuffled_high")
 _PROTOCOL = {"tokenizer": "Tokenizer", "judge": "Judge", "judge_dtype": "Judge's numbers", "judge_prompt": "Judge's prompt",
              "java": "Java"}
 
@@ -54,23 +52,24 @@ class RunSystem:
 
 @dataclass(frozen=True)
 class Result:
-    """One system in one setting. cider and captions: by image id. empty: captions without a word."""
+    """One system in one setting. scores: by metric. items (the primary metric) and captions: by image id. empty: captions without a
+    word."""
 
     system: RunSystem
-    scores: dict[str, float]
-    cider: dict[str, float]
+    scores: dict[str, Score]
+    items: dict[str, float]
     captions: dict[str, str]
     empty: int
 
     @property
     def beats_control(self) -> bool:
-        """Whether the paired interval of CIDEr minus the shuffled control's lies above 0."""
-        return self.scores["CIDEr_above_shuffled_low"] > 0
+        """Whether captions are shown to depend on their images."""
+        return self.scores[TASK.margin].low > 0
 
 
 @dataclass(frozen=True)
 class SettingResults:
-    """One setting: results by CIDEr, lowest first, and the systems that it does not apply to.
+    """One setting: results by the primary metric, lowest first, and the systems that it does not apply to.
 
     references and files (path below the raw folder): by image id, of the tested split.
     """
@@ -84,18 +83,8 @@ class SettingResults:
 
     @property
     def best(self) -> Result | None:
-        """The system with the highest CIDEr; None when no system was run."""
+        """The system that is highest there; None when no system was run."""
         return self.results[-1] if self.results else None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean per-image CIDEr of the best system minus that of `other`, with its paired 95 % interval."""
-
-    other: str
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -108,13 +97,12 @@ class Report:
 
     systems: tuple[RunSystem, ...]
     settings: tuple[SettingResults, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[Comparison, ...]
     protocol: tuple[tuple[str, str], ...]
     datasets: dict[str, dict[str, Any]]
     synthetic: Synthetic | None
-    sweeps: Sweeps
+    sweeps: tuple[Sweep, ...]
     seed: int
-    judge: str
 
 
 def gather(params: dict[str, Any]) -> Report:
@@ -128,36 +116,28 @@ def gather(params: dict[str, Any]) -> Report:
                       | {dataset for s in settings for dataset in (s.setting.test, s.setting.support)})
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
                   {name: read_json(whole(paths.corpus(name) / "report.json")) for name in datasets},
-                  gather_synthetic(params), read_sweeps(paths.SWEEPS), evaluation.seed, evaluation.judge)
+                  gather_synthetic(params), read_sweeps(paths.SWEEPS, TASK, evaluation), evaluation.seed)
 
 
 def _run_system(name: str, system: System) -> RunSystem:
     method = find_method(system.method)
     curve, about = read_json(paths.curve(name)), read_json(whole(paths.model(name) / "system.json"))
-    _require_digest(paths.curve(name), curve, about["curve_digest"], f"train@{name}")
+    if digest_of(curve) != about["curve_digest"]:
+        raise UserError(f"{paths.curve(name)} is not as it was made: run `dvc repro --force --single-item train@{name}`")
     last = tuple(entry for entry in curve if entry["phase"] == curve[-1]["phase"])
     return RunSystem(name, system, method.paper, method.supervision, about if curve else {}, last)
-
-
-def _require_digest(file: Path, value: Any, digest: str, stage: str) -> None:
-    if digest_of(value) != digest:
-        raise UserError(f"{file} is not as it was made: run `dvc repro --force --single-item {stage}`")
 
 
 def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, ...], params: dict[str, Any]) -> SettingResults:
     tested = [run for run in systems if run.system.suite == suite]
     applies = [run for run in tested if name in settings_of(run.system, make_method(run.name, run.system), params)]
-    results = sorted((_result(run, name) for run in applies), key=lambda result: (result.scores["CIDEr"], result.system.name))
-    references: dict[str, list[str]] = {}
-    table = read_table(paths.references_table(setting.test), ["image_id", "text", "split"])
-    for image_id, text, split in zip(table["image_id"], table["text"], table["split"], strict=True):
-        if split == setting.split:
-            references.setdefault(image_id, []).append(text)
+    results = sorted((_result(run, name) for run in applies), key=lambda result: (result.scores[TASK.primary].value, result.system.name))
+    references, _ = read_references(setting)
     images = read_table(paths.ImageSet(setting.test).table, ["image_id", "path", "split"])
     files = {image_id: path for image_id, path, split in zip(images["image_id"], images["path"], images["split"], strict=True)
              if split == setting.split}
     for result in results:
-        if not result.cider.keys() == result.captions.keys() == references.keys() == files.keys():
+        if not result.items.keys() == result.captions.keys() == references.keys() == files.keys():
             raise UserError(f"{paths.scores_file(result.system.name, name)}, its captions and {paths.corpus(setting.test)} "
                             f"hold different images: {again(paths.scores(result.system.name))}")
     absent = tuple(run for run in tested if run not in applies)
@@ -165,31 +145,21 @@ def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, 
 
 
 def _result(run: RunSystem, setting: str) -> Result:
-    file = paths.metrics(run.name)
-    metrics = read_json(file)
-    missing = [key for key in (*METRICS, *_CONTROL) if f"{setting}.{key}" not in metrics]
-    if missing:
-        raise UserError(f"{file} has no {setting}.{missing[0]}: it is of another run than params.yaml; {again(file)}")
-    protocol = _read_protocol(run.name)
-    _require_digest(file, metrics, protocol["metrics_digest"], f"evaluate@{run.name}")
-    if setting not in protocol["settings"]:
-        raise UserError(f"{paths.scores(run.name) / 'protocol.json'} has no setting {setting}: "
-                        f"{again(paths.scores(run.name))}")
-    table = read_table(paths.scores_file(run.name, setting), ["image_id", "CIDEr"])
-    return Result(run, {key: float(metrics[f"{setting}.{key}"]) for key in (*METRICS, *_CONTROL)},
-                  dict(zip(table["image_id"], table["CIDEr"], strict=True)), read_captions(run.name, setting),
+    name, protocol = run.name, read_object(whole(paths.scores(run.name) / "protocol.json"))
+    long = read_table(paths.scores_table(name), [column.name for column in fields(Score)])
+    scores = {score.metric: score for score in map(Score, *long.values()) if score.setting == setting}
+    if missing := [metric for metric in TASK.names if metric not in scores]:
+        raise UserError(f"{paths.scores_table(name)} has no {setting}.{missing[0]}: it is of another run than params.yaml; "
+                        f"{again(paths.scores(name))}")
+    table = read_table(paths.scores_file(name, setting), ["image_id", TASK.primary])
+    return Result(run, scores, dict(zip(table["image_id"], table[TASK.primary], strict=True)), read_captions(name, setting),
                   int(protocol["settings"][setting]["empty_captions"]))
-
-
-def _read_protocol(system: str) -> dict[str, Any]:
-    protocol: dict[str, Any] = read_json(whole(paths.scores(system) / "protocol.json"))
-    return protocol
 
 
 def _protocol(settings: tuple[SettingResults, ...]) -> tuple[tuple[str, str], ...]:
     """Label and value; where systems were scored under different protocols, each value names its systems."""
     names = sorted({result.system.name for setting in settings for result in setting.results})
-    protocols = {name: _read_protocol(name) for name in names}
+    protocols = {name: read_object(whole(paths.scores(name) / "protocol.json")) for name in names}
     rows = []
     for key, label in _PROTOCOL.items():
         users: dict[str, list[str]] = {}
@@ -201,15 +171,11 @@ def _protocol(settings: tuple[SettingResults, ...]) -> tuple[tuple[str, str], ..
     return tuple(rows)
 
 
-def _differences(settings: tuple[SettingResults, ...], evaluation: EvaluationParams) -> tuple[Difference, ...]:
+def _differences(settings: tuple[SettingResults, ...], evaluation: EvaluationParams) -> tuple[Comparison, ...]:
     """The first setting's best system against each other one, the nearest first."""
     if not settings or settings[0].best is None:
         return ()
-    first, best = settings[0], settings[0].best
-    found = []
-    for other in reversed(first.results[:-1]):
-        ours = np.array([best.cider[image_id] for image_id in first.references])
-        theirs = np.array([other.cider[image_id] for image_id in first.references])
-        low, high = bootstrap.paired_interval(ours, theirs, evaluation.seed, evaluation.samples)
-        found.append(Difference(other.system.name, float((ours - theirs).mean()), low, high))
-    return tuple(found)
+    first = settings[0]
+    *others, best = ((result.system.name, np.array([result.items[image_id] for image_id in first.references])) for result in first.results)
+    return tuple(compare(first.name, best[0], name, best[1], theirs, evaluation.seed, evaluation.samples)
+                 for name, theirs in reversed(others))

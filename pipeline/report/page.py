@@ -12,30 +12,21 @@ from markupsafe import Markup
 from pipeline.core import paths
 from pipeline.core.resume import finished_folder
 from pipeline.report import plots
-from pipeline.report.data import METRICS, Report, SettingResults, gather
+from pipeline.report.data import Report, SettingResults, gather
 from pipeline.report.pictures import Picture, chosen, embed, extremes
 from pipeline.report.synthetic import RECALLS, WEAK
+from pipeline.tasks.caption import TASK
 
-LEGEND = {
-    "BLEU-1": "Share of the caption's words that occur in a reference, with a penalty for short captions; 0 to 100.",
-    "BLEU-4": "The same for runs of up to four words; 0 to 100.",
-    "METEOR": "Words aligned with the closest reference, stems, synonyms and paraphrases included; 0 to 100.",
-    "ROUGE-L": "Longest common word sequence of caption and reference; 0 to 100.",
-    "CIDEr": "Agreement with the references in runs of up to four words, rare ones counting more (CIDEr-D × 100); in brackets the 95 % "
-             "bootstrap interval over images.",
-    "Shuffled control": "CIDEr of the same captions, each given to another image: what of the score does not come from looking at the "
-                        "picture in question. In brackets the paired 95 % interval of CIDEr minus this control.",
-    "CLIPScore": "2.5 times the cosine between caption and image in the judge's CLIP space; no references are used.",
-    "RefCLIPScore": "Harmonic mean of CLIPScore and the caption's cosine with its nearest reference.",
-    "RefCompare": "Share of an image's references that the judge finds less similar to the image than the caption; 0 to 1.",
-    "Empty": "Captions without a word; they count in every score.",
-}
 SUPERVISION = {
     "text": "sentences alone; no image is seen in training",
     "synthetic": "sentences and generated images",
     "few-pairs": "sentences and a few image–sentence pairs",
     "paired": "image–sentence pairs, the upper bound",
 }
+METRICS = tuple(metric for metric in TASK.metrics if metric.meaning)
+CONTROL = (f"{TASK.primary} of the same captions, each given to another {TASK.item}: what of the score does not come from looking at the "
+           f"picture in question. In brackets the paired 95 % interval of {TASK.primary} minus this control.")
+EMPTY = "Captions without a word; they count in every score."
 _FOLDER = Path(__file__).parent
 
 
@@ -66,28 +57,29 @@ def render(report: Report) -> str:
                               lstrip_blocks=True)
     environment.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text, "embed": embed}
     curves = [(run, Markup(plots.training_curve(run, f"training-{i}"))) for i, run in enumerate(report.systems, 1) if run.evaluations]
-    sweep_plots = {(s, p): Markup(plots.sweep_curves(plot, f"sweep-{s}-{p}"))
-                   for s, sweep in enumerate(report.sweeps.sweeps) for p, plot in enumerate(sweep.plots)}
+    sweep_plots = {(s, p): Markup(plots.sweep_curves(plot, TASK, f"sweep-{s}-{p}"))
+                   for s, sweep in enumerate(report.sweeps) for p, plot in enumerate(sweep.plots)}
     corpora = report.synthetic.corpora if report.synthetic else ()
     refinement_plots = {(c, r): Markup(plots.refinement_curves(refinement.curve, f"refinement-{c}-{r}"))
                         for c, corpus in enumerate(corpora) for r, refinement in enumerate(corpus.refinements) if refinement.curve}
     return environment.get_template("template.html.j2").render(
-        report=report, settings=[_view(s, i, report.seed) for i, s in enumerate(report.settings, 1)], metrics=METRICS, legend=LEGEND,
-        supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots, refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK,
-        style=Markup((_FOLDER / "style.css").read_text("utf-8")),
+        report=report, settings=[_view(s, i, report.seed) for i, s in enumerate(report.settings, 1)], task=TASK, primary=TASK.primary,
+        metrics=METRICS, control=CONTROL, empty=EMPTY, supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots,
+        refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK, style=Markup((_FOLDER / "style.css").read_text("utf-8")),
     )
 
 
 def _view(setting: SettingResults, number: int, seed: int) -> SettingView:
-    tops = {metric: score(max(result.scores[metric] for result in setting.results), metric) for metric in METRICS if setting.results}
-    plot = Markup(plots.cider_dots(setting.results, f"cider-{number}")) if setting.results else Markup("")
+    tops = {metric.name: score(max(result.scores[metric.name].value for result in setting.results), metric.digits)
+            for metric in METRICS if setting.results}
+    plot = Markup(plots.score_dots(setting.results, TASK, f"{TASK.primary.lower()}-{number}")) if setting.results else Markup("")
     best, worst = extremes(setting, setting.best) if setting.best else ([], [])
     return SettingView(setting, f"setting-{number}", tops, plot, chosen(setting, seed), best, worst)
 
 
-def score(value: float, metric: str = "CIDEr") -> str:
-    """A score with the digits that it is printed with: three for the judge's, one for those times 100."""
-    return f"{value:.3f}" if metric in ("CLIPScore", "RefCLIPScore", "RefCompare") else f"{value:.1f}"
+def score(value: float, digits: int = 1) -> str:
+    """A score with the digits of its metric: one for the primary one."""
+    return f"{value:.{digits}f}"
 
 
 def signed(value: float) -> str:

@@ -22,11 +22,11 @@ _TINY = 128  # up to here an image is enlarged by the browser, each pixel a squa
 
 @dataclass(frozen=True)
 class Caption:
-    """A system's sentence for an image, and its CIDEr times 100."""
+    """A system's sentence for an image, and its primary metric."""
 
     system: str
     text: str
-    cider: float
+    score: float
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def chosen(setting: SettingResults, seed: int) -> list[Picture]:
 
 
 def extremes(setting: SettingResults, result: Result) -> tuple[list[Picture], list[Picture]]:
-    """The images with the highest and with the lowest CIDEr of one system; ties by image id, no image in both."""
-    best = sorted(result.cider, key=lambda image_id: (-result.cider[image_id], image_id))[:EXTREMES]
-    worst = sorted(result.cider.keys() - set(best), key=lambda image_id: (result.cider[image_id], image_id))[:EXTREMES]
+    """The images with the highest and with the lowest score of one system; ties by image id, no image in both."""
+    best = sorted(result.items, key=lambda image_id: (-result.items[image_id], image_id))[:EXTREMES]
+    worst = sorted(result.items.keys() - set(best), key=lambda image_id: (result.items[image_id], image_id))[:EXTREMES]
     return ([_picture(setting, image_id, (result,)) for image_id in best],
             [_picture(setting, image_id, (result,)) for image_id in worst])
 
@@ -73,7 +73,7 @@ def embed(file: Source) -> Embedded:
 
 def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
     image = embed(locate(whole_if_sealed(paths.ImageSet(setting.setting.test).folder), setting.files[image_id]))
-    captions = tuple(Caption(r.system.name, r.captions[image_id], r.cider[image_id]) for r in results)
+    captions = tuple(Caption(r.system.name, r.captions[image_id], r.items[image_id]) for r in results)
     return Picture(**asdict(image), image_id=image_id, references=tuple(setting.references[image_id]), captions=captions)
 
 

@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report.data import Result, RunSystem
-from pipeline.report.sweeps import Plot
+from pipeline.report.sweeps import Table
+from pipeline.tasks.base import Task
 
 _INK, _FAINT = "#010101", "#020202"
 _SERIES = ("#010201", "#010202", "#010203", "#010204", "#010205", "#010206")
@@ -35,22 +36,23 @@ _STYLE: Any = {
 _WIDTH = 4.4  # inches: about a phone's width, so that the text stays readable there
 
 
-def cider_dots(results: Sequence[Result], label: str) -> str:
-    """CIDEr with its interval per system, best on top, and the shuffled control beside it."""
+def score_dots(results: Sequence[Result], task: Task, label: str) -> str:
+    """The primary metric with its interval per system, best on top, and the shuffled control beside it."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(0.95 + 0.3 * len(results))
         for row, result in enumerate(results):
-            scores = result.scores
-            axes.plot([scores["CIDEr_low"], scores["CIDEr_high"]], [row, row], color=_SERIES[0], linewidth=2)
-            axes.plot(scores["CIDEr"], row, "o", color=_SERIES[0], markersize=6, label="CIDEr and 95 % interval" if row == 0 else None)
-            axes.plot(scores["CIDEr_shuffled"], row, "x", color=_SERIES[1], markersize=6, markeredgewidth=1.6,
+            score = result.scores[task.primary]
+            axes.plot([score.low, score.high], [row, row], color=_SERIES[0], linewidth=2)
+            axes.plot(score.value, row, "o", color=_SERIES[0], markersize=6,
+                      label=f"{task.primary} and 95 % interval" if row == 0 else None)
+            axes.plot(result.scores[task.control].value, row, "x", color=_SERIES[1], markersize=6, markeredgewidth=1.6,
                       label="shuffled control" if row == 0 else None)
         axes.set_yticks(range(len(results)), [result.system.name for result in results])
         axes.set_ylim(-0.6, len(results) - 0.4)
-        axes.set_xlim(left=min(0, *(r.scores["CIDEr_low"] for r in results)))
+        axes.set_xlim(left=min(0, *(result.scores[task.primary].low for result in results)))
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("CIDEr × 100")
+        axes.set_xlabel(f"{task.primary} × 100")
         _legend(figure, axes)
         return _svg(figure, label)
 
@@ -86,27 +88,27 @@ def refinement_curves(curve: Sequence[dict[str, float]], label: str) -> str:
         return _svg(figure, label)
 
 
-def sweep_curves(plot: Plot, label: str) -> str:
-    """CIDEr against a parameter: means over seeds as lines, seeds as points, intervals as bands."""
+def sweep_curves(plot: Table, task: Task, label: str) -> str:
+    """The primary metric against a parameter, a curve per setting: means over seeds as lines, seeds as points, intervals as bands."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(3.0)
-        for index, curve in enumerate(plot.curves):
+        for index, (setting, curve) in enumerate(plot.columns):
+            values, points = zip(*curve, strict=True)
             colour, marker = _SERIES[index % len(_SERIES)], _MARKERS[index % len(_MARKERS)]
-            axes.fill_between(curve.values, [p.low for p in curve.points], [p.high for p in curve.points], color=colour, alpha=0.15,
-                              linewidth=0)
-            axes.plot(curve.values, [p.mean for p in curve.points], color=colour, marker=marker, markersize=4.5, label=curve.setting)
-            for value, point in zip(curve.values, curve.points, strict=True):
+            axes.fill_between(values, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
+            axes.plot(values, [p.mean for p in points], color=colour, marker=marker, markersize=4.5, label=setting)
+            for value, point in curve:
                 if len(point.seeds) > 1:
                     axes.plot([value] * len(point.seeds), point.seeds, marker, color=colour, markersize=2.5, alpha=0.6)
-        values = sorted({value for curve in plot.curves for value in curve.values})
-        if values[0] > 0 and values[-1] / values[0] > 50:
+        ticks = [value for (value,), _ in plot.rows]
+        if ticks[0] > 0 and ticks[-1] / ticks[0] > 50:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
-        if len(values) <= 8:
-            axes.set_xticks(values, [f"{value:g}" for value in values])
+        if len(ticks) <= 8:
+            axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
             axes.minorticks_off()
-        axes.set_xlabel(plot.parameter)
-        axes.set_ylabel("CIDEr × 100")
+        axes.set_xlabel(plot.keys[0])
+        axes.set_ylabel(f"{task.primary} × 100")
         _legend(figure, axes)
         return _svg(figure, label)
 

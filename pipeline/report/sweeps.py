@@ -1,155 +1,107 @@
-"""Committed results of sweeps: data/sweeps/*.csv, one row per system, variant, seed and setting, and tables of comparisons."""
+"""Results of sweeps, data/sweeps/*.csv, as the report shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TypeVar
+from typing import Any
 
-from pipeline.sweep_table import Comparison, Row, read_comparisons, read_rows, tables
-
-_T = TypeVar("_T")
-_K = TypeVar("_K")
+from pipeline.metrics.bootstrap import Comparison
+from pipeline.metrics.judge import EvaluationParams
+from pipeline.sweep_table import Row, comparisons, read_rows
+from pipeline.tasks.base import Task
 
 
 @dataclass(frozen=True)
 class Point:
-    """A variant over its seeds. mean, low, high: means over seeds; by_seed: CIDEr of each."""
+    """A variant over its seeds, by the primary metric. mean, low, high, control: means over seeds; by_seed: of each."""
 
     mean: float
     low: float
     high: float
-    shuffled: float
+    control: float
     by_seed: dict[str, float]
 
     @property
     def seeds(self) -> tuple[float, ...]:
-        """CIDEr of each seed."""
+        """The primary metric of each seed."""
         return tuple(self.by_seed.values())
 
 
 @dataclass(frozen=True)
-class Curve:
-    """CIDEr of one system in one setting against a parameter's value, ascending."""
-
-    setting: str
-    values: tuple[float, ...]
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One system and one numeric parameter: a curve per setting."""
+class Table:
+    """Variants that differ in the values of the same keys: a row of values each, and its point in each setting, None where it was not
+    run. system: "" where it stands among the values."""
 
     system: str
-    parameter: str
-    curves: tuple[Curve, ...]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Variants that are no numbers: rows of (system, variant) with one point per setting, None where it was not run."""
-
+    keys: tuple[str, ...]
     settings: tuple[str, ...]
-    rows: tuple[tuple[str, str, tuple[Point | None, ...]], ...]
-
-
-@dataclass(frozen=True)
-class SwitchTable:
-    """Variants of one system that switch parts of it on and off, those with fewest parts first.
-
-    rows: a flag per switch, and one point per setting, None where it was not run.
-    """
-
-    system: str
-    switches: tuple[str, ...]
-    settings: tuple[str, ...]
-    seeds: tuple[str, ...]
-    rows: tuple[tuple[tuple[bool, ...], tuple[Point | None, ...]], ...]
+    rows: tuple[tuple[tuple[Any, ...], tuple[Point | None, ...]], ...]
 
     @property
-    def tops(self) -> tuple[float, ...]:
+    def columns(self) -> list[tuple[str, list[tuple[Any, Point]]]]:
+        """Each setting with the variants that were run in it, by their first value."""
+        return [(setting, [(values[0], point) for values, points in self.rows if (point := points[column])])
+                for column, setting in enumerate(self.settings)]
+
+    @property
+    def seeds(self) -> list[str]:
+        """All seeds."""
+        return list(dict.fromkeys(seed for _, points in self.rows for point in points if point for seed in point.by_seed))
+
+    @property
+    def tops(self) -> list[float]:
         """The highest mean of each setting."""
-        return tuple(max(point.mean for point in column if point) for column in zip(*(points for _, points in self.rows), strict=True))
+        return [max(point.mean for _, point in points) for _, points in self.columns]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One file: plots of what varies by a number, tables of what is switched on and off, and a grid of the rest."""
+    """One file: what varies by a number, to be plotted; what is switched on and off; the rest, system and variant; and comparisons."""
 
     name: str
-    plots: tuple[Plot, ...]
-    switches: tuple[SwitchTable, ...]
-    grid: Grid
+    plots: tuple[Table, ...]
+    switches: tuple[Table, ...]
+    grid: Table
+    comparisons: tuple[Comparison, ...]
 
 
-@dataclass(frozen=True)
-class Sweeps:
-    """All sweeps, and comparison tables by file name."""
-
-    sweeps: tuple[Sweep, ...] = ()
-    comparisons: tuple[tuple[str, tuple[Comparison, ...]], ...] = ()
-
-
-def read_sweeps(folder: Path) -> Sweeps:
+def read_sweeps(folder: Path, task: Task, evaluation: EvaluationParams) -> tuple[Sweep, ...]:
     """Every table of the folder, by name; a missing folder is an empty one. Raises `UserError` for wrong columns or numbers."""
-    files = tables(folder)
-    compared = ((file.stem, tuple(read_comparisons(file))) for file in files)
-    return Sweeps(tuple(_sweep(file.stem, read_rows(file)) for file in files), tuple(each for each in compared if each[1]))
+    return tuple(_sweep(file.stem, read_rows(file, task), task, evaluation) for file in sorted(folder.glob("*.csv")))
 
 
-def _sweep(name: str, runs: list[Row]) -> Sweep:
-    numeric, switched, rest = [], [], []
-    for run in runs:
-        values = run.values
-        if values and all(isinstance(value, bool) for value in values.values()):
-            switched.append((values, run))
-        elif len(values) == 1 and isinstance(value := next(iter(values.values())), int | float):
-            numeric.append((next(iter(values)), float(value), run))
+def _sweep(name: str, rows: list[Row], task: Task, evaluation: EvaluationParams) -> Sweep:
+    numbers: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
+    switches: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
+    rest = []
+    for row in rows:
+        kinds = {type(value) for value in row.values.values()}
+        if kinds == {bool} or (len(row.values) == 1 and kinds <= {int, float}):
+            (switches if bool in kinds else numbers).setdefault((row.system, tuple(row.values)), []).append(row)
         else:
-            rest.append(run)
-    plots = []
-    for (system, parameter), entries in _group(numeric, lambda entry: (entry[2].system, entry[0])).items():
-        curves = []
-        for setting, members in _group(entries, lambda entry: entry[2].setting).items():
-            by_value = sorted(_group(members, lambda entry: entry[1]).items())
-            points = tuple(_point([entry[2] for entry in same]) for _, same in by_value)
-            curves.append(Curve(setting, tuple(value for value, _ in by_value), points))
-        plots.append(Plot(system, parameter, tuple(curves)))
-    switches = _group(switched, lambda entry: (entry[1].system, tuple(entry[0])))
-    return Sweep(name, tuple(plots), tuple(_switch_table(*key, entries) for key, entries in switches.items()), _grid(rest))
+            rest.append(row)
+    plots, tables = (tuple(_table(*group, [(tuple(row.values.values()), row) for row in members], task) for group, members in kind.items())
+                     for kind in (numbers, switches))
+    named = [((row.system, ", ".join(f"{key}={value}" for key, value in row.values.items())), row) for row in rest]
+    return Sweep(name, plots, tables, _table("", (), named, task), tuple(comparisons(rows, evaluation)))
 
 
-def _switch_table(system: str, switches: tuple[str, ...], entries: list[tuple[dict[str, bool], Row]]) -> SwitchTable:
-    settings = tuple(_group(entries, lambda entry: entry[1].setting))
-    variants = _group(entries, lambda entry: tuple(entry[0].values()))
-    rows = []
-    for flags in sorted(variants, key=lambda flags: (sum(flags), [not flag for flag in flags])):
-        cells = _group((run for _, run in variants[flags]), lambda run: run.setting)
-        rows.append((flags, tuple(_point(cells[s]) if s in cells else None for s in settings)))
-    return SwitchTable(system, switches, settings, tuple(_group(entries, lambda entry: str(entry[1].seed))), tuple(rows))
+def _table(system: str, keys: tuple[str, ...], entries: list[tuple[tuple[Any, ...], Row]], task: Task) -> Table:
+    """Rows by their values: numbers ascending, fewest switches first, and without keys as they came."""
+    cells: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
+    for values, row in entries:
+        cells.setdefault(values, {}).setdefault(row.setting, []).append(row)
+    settings = tuple(dict.fromkeys(row.setting for _, row in entries))
+    order = sorted(cells, key=lambda values: (sum(values), [not value for value in values])) if keys else cells
+    return Table(system, keys, settings, tuple((values, tuple(_point(cells[values].get(setting, ()), task) for setting in settings))
+                                               for values in order))
 
 
-def _grid(runs: list[Row]) -> Grid:
-    settings = tuple(_group(runs, lambda run: run.setting))
-    rows = []
-    for (system, _), members in _group(runs, lambda run: (run.system, run.variant)).items():
-        variant = ", ".join(f"{key}={value}" for key, value in members[0].values.items())
-        cells = _group(members, lambda run: run.setting)
-        rows.append((system, variant, tuple(_point(cells[s]) if s in cells else None for s in settings)))
-    return Grid(settings, tuple(rows))
-
-
-def _point(runs: list[Row]) -> Point:
-    return Point(fmean(r.CIDEr for r in runs), fmean(r.CIDEr_low for r in runs), fmean(r.CIDEr_high for r in runs),
-                 fmean(r.CIDEr_shuffled for r in runs), {str(r.seed): r.CIDEr for r in runs})
-
-
-def _group(items: Iterable[_T], key: Callable[[_T], _K]) -> dict[_K, list[_T]]:
-    """Items by key, keys and items in their first order."""
-    groups: dict[_K, list[_T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
+def _point(rows: Sequence[Row], task: Task) -> Point | None:
+    by_seed = {str(row.seed): row.scores[task.primary] for row in rows}
+    return Point(fmean(score.value for score in by_seed.values()), fmean(score.low for score in by_seed.values()),
+                 fmean(score.high for score in by_seed.values()), fmean(row.scores[task.control].value for row in rows),
+                 {seed: score.value for seed, score in by_seed.items()}) if rows else None

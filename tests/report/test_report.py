@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from pipeline.core import paths
 from pipeline.core.artefacts import seal
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, write_json
-from pipeline.report.data import METRICS, gather
+from pipeline.metrics.judge import EvaluationParams
+from pipeline.report.data import gather
 from pipeline.report.page import render, write_report
 from pipeline.report.pictures import chosen, extremes
-from pipeline.report.sweeps import read_sweeps
-from pipeline.sweep_table import Comparison, Row, variant_of, write_comparisons, write_rows
-from tests.artefacts import edit_json, edit_table, seal_again
+from pipeline.report.sweeps import Sweep, read_sweeps
+from pipeline.sweep_table import Row, write_rows
+from pipeline.tasks.base import Score, long
+from pipeline.tasks.caption import TASK
+from tests.artefacts import edit_table, seal_again
 
 IMAGES = 20
 MALICE = '<script>alert("a & b")</script>'
@@ -65,26 +69,31 @@ def write_dataset(name: str, size: tuple[int, int]) -> None:
 
 
 def write_system(name: str, settings: dict[str, str]) -> None:
-    """Metrics, per-image scores, captions and protocol of a system, for settings name -> tested data set."""
+    """Scores, also per image, captions and protocol of a system, for settings name -> tested data set."""
     rng = np.random.default_rng(list(name.encode()))
-    metrics: dict[str, float] = {}
+    scores: list[Score] = []
     protocol: dict[str, Any] = {"tokenizer": "PTB", "judge": "judge", "judge_prompt": "", "java": "21.0", "settings": {}}
     paths.scores(name).mkdir(parents=True)
     for setting, dataset in settings.items():
         ids = [f"{dataset}-{i:02d}" for i in range(IMAGES)]
         cider = np.round(CIDER.get(name, 10.0) + rng.uniform(-15, 15, IMAGES), 1)
-        values = dict.fromkeys(METRICS, CIDER.get(name, 10.0) / 2) | {"CLIPScore": 0.7, "RefCLIPScore": 0.6, "RefCompare": 0.1}
-        values |= {"CIDEr": float(cider.mean()), "CIDEr_low": float(cider.mean()) - 4, "CIDEr_high": float(cider.mean()) + 4,
+        values = dict.fromkeys((metric.name for metric in TASK.metrics), CIDER.get(name, 10.0) / 2)
+        values |= {"CLIPScore": 0.7, "RefCLIPScore": 0.6, "RefCompare": 0.1, "CIDEr": float(cider.mean()),
+                   "CIDEr_low": float(cider.mean()) - 4, "CIDEr_high": float(cider.mean()) + 4,
                    "CIDEr_shuffled": 8.0, "CIDEr_above_shuffled_low": 6.0, "CIDEr_above_shuffled_high": 30.0}
-        metrics |= {f"{setting}.{key}": round(value, 4) for key, value in values.items()}
+        scores += long(setting, IMAGES, {key: round(value, 4) for key, value in values.items()})
         pq.write_table(pa.table({"image_id": ids, "CIDEr": cider}), paths.scores(name) / f"{setting}.parquet")
         write_json(paths.captions(name) / f"{setting}.json",
                    [{"image_id": i, "caption": f"{name} sees a red ball left of a boat in {i}."} for i in ids])
         protocol["settings"][setting] = {"dataset": dataset, "images": IMAGES, "references": 2 * IMAGES, "empty_captions": 0}
-    write_json(paths.metrics(name), metrics)
-    write_json(paths.scores(name) / "protocol.json", {**protocol, "metrics_digest": digest_of(metrics)})
+    write_scores(name, scores)
+    write_json(paths.scores(name) / "protocol.json", protocol)
     seal(paths.captions(name))
     seal(paths.scores(name))
+
+
+def write_scores(name: str, scores: list[Score]) -> None:
+    pq.write_table(pa.Table.from_pylist([asdict(score) for score in scores]), paths.scores_table(name))
 
 
 def write_model(name: str, steps: tuple[int, ...] = (200, 400, 600, 800)) -> None:
@@ -111,20 +120,26 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def change_metrics(system: str, **changes: float) -> None:
-    metrics = json.loads(paths.metrics(system).read_text()) | {f"in-domain.{key}": value for key, value in changes.items()}
-    write_json(paths.metrics(system), metrics)
-    edit_json(paths.scores(system) / "protocol.json", metrics_digest=digest_of(metrics))
+def change_score(system: str, metric: str, **changes: float | str) -> None:
+    """In the setting in-domain."""
+    scores = (Score(**row) for row in pq.read_table(paths.scores_table(system)).to_pylist())
+    write_scores(system, [replace(s, **changes) if (s.setting, s.metric) == ("in-domain", metric) else s for s in scores])
+    seal_again(paths.scores(system))
 
 
 def row(values: dict[str, Any], seed: int, cider: float, low: float, high: float, system: str = "knight", setting: str = "in-domain",
         shuffled: float = 8) -> Row:
-    scores = float(cider), float(low), float(high), float(shuffled), 0.7
-    return Row(system, variant_of(values), seed, setting, "val", 20, *scores, "0123456789abcdef")
+    scores = {score.metric: score for score in long(setting, 20, {
+        "CIDEr": float(cider), "CIDEr_low": float(low), "CIDEr_high": float(high), "CIDEr_shuffled": float(shuffled)})}
+    return Row(system, json.dumps(values), seed, setting, "val", 20, scores, "0123456789abcdef", np.full(20, cider, np.float32))
 
 
 def write_sweep(*rows: Row) -> None:
-    write_rows(paths.SWEEPS / "k.csv", rows, {row.key: np.zeros(20, np.float32) for row in rows})
+    write_rows(paths.SWEEPS / "k.csv", rows, TASK)
+
+
+def sweeps_of(project: Path) -> tuple[Sweep, ...]:
+    return read_sweeps(project / "data/sweeps", TASK, EvaluationParams("judge", samples=50))
 
 
 def section(html: str, name: str) -> str:
@@ -175,8 +190,8 @@ def test_html_in_captions_references_and_sweeps_is_shown_as_text(project: Path) 
     edit_table(paths.references_table("scenes"), pa.table({
         "caption_id": ids, "image_id": ids, "text": [f'"><img src=x>{MALICE}'] * IMAGES, "split": ["test"] * IMAGES}))
     write_sweep(row({"train.k": 1}, 0, 50, 45, 55, "<script>", "<script>$x$"), row({"<script>": "<script>"}, 0, 50, 45, 55, "<script>"),
-                row({"<script>": True}, 0, 50, 45, 55, "<script>"))
-    write_comparisons(paths.SWEEPS / "k.csv", [Comparison("<script>", "<script>", "<script>", 1.0, 0.0, 2.0, 1.0, 0.5, 2.0)])
+                row({"<script>": True}, 0, 50, 45, 55, "<script>"), row({}, 0, 50, 45, 55, "<script>a"),
+                row({}, 0, 50, 45, 55, "<script>b"))
     html = render(gather(PARAMS))
     assert "<script" not in html
     assert "<img src=x" not in html
@@ -185,7 +200,7 @@ def test_html_in_captions_references_and_sweeps_is_shown_as_text(project: Path) 
 
 def test_a_system_that_does_not_beat_its_control_is_marked_and_no_other(project: Path) -> None:
     assert "not above control" not in render(gather(PARAMS))
-    change_metrics("clipre", CIDEr_above_shuffled_low=-0.2)
+    change_score("clipre", "CIDEr_above_shuffled", low=-0.2)
     table = section(render(gather(PARAMS)), "results").split("</table>")[0]
     marked = {row.split("</th>")[0]: "not above control" in row for row in table.split('<th scope="row">')[1:]}
     assert marked == {"clipre": True, "capdec": False, "knight": False}
@@ -237,8 +252,8 @@ def test_differences_to_the_best_system_are_paired_by_image(project: Path) -> No
     before = gather(PARAMS).differences
     edit_table(paths.scores("clipre") / "in-domain.parquet", table.take(np.arange(IMAGES)[::-1]))
     assert gather(PARAMS).differences == before
-    assert [row.other for row in before] == ["capdec", "clipre"]
-    assert all(row.low <= row.mean <= row.high for row in before)
+    assert [(row.a, row.b) for row in before] == [("knight", "capdec"), ("knight", "clipre")]
+    assert all(row.difference[1] <= row.difference[0] <= row.difference[2] for row in before)
 
 
 def test_pictures_do_not_depend_on_captions_and_extremes_are_the_extremes(project: Path) -> None:
@@ -248,9 +263,9 @@ def test_pictures_do_not_depend_on_captions_and_extremes_are_the_extremes(projec
     assert shown != [picture.image_id for picture in chosen(first, 1)]
     assert first.best is not None
     best, worst = extremes(first, first.best)
-    order = sorted(first.best.cider.values())
-    assert [picture.captions[0].cider for picture in worst] == order[:4]
-    assert [picture.captions[0].cider for picture in best] == order[:-5:-1]
+    order = sorted(first.best.items.values())
+    assert [picture.captions[0].score for picture in worst] == order[:4]
+    assert [picture.captions[0].score for picture in best] == order[:-5:-1]
 
 
 def test_tiny_pictures_stay_pixels_and_photographs_shrink(project: Path) -> None:
@@ -260,7 +275,7 @@ def test_tiny_pictures_stay_pixels_and_photographs_shrink(project: Path) -> None
 
 
 @pytest.mark.parametrize("missing", [
-    paths.metrics("knight"), paths.scores("knight") / "protocol.json", paths.scores("knight") / "in-domain.parquet",
+    paths.scores_table("knight"), paths.scores("knight") / "protocol.json", paths.scores("knight") / "in-domain.parquet",
     paths.captions("knight") / "in-domain.json", paths.curve("knight"), paths.model("knight") / "system.json",
     paths.corpus("album") / "report.json",
 ], ids=str)
@@ -271,9 +286,9 @@ def test_a_missing_artefact_is_named(project: Path, missing: Path) -> None:
         gather(PARAMS)
 
 
-def test_metrics_of_another_run_are_refused(project: Path) -> None:
-    write_json(paths.metrics("knight"), {"other.CIDEr": 1.0})
-    with pytest.raises(UserError, match=r"knight.json has no in-domain\.BLEU-1"):
+def test_scores_of_another_run_are_refused(project: Path) -> None:
+    change_score("knight", "BLEU-1", setting="other")
+    with pytest.raises(UserError, match=r"knight/scores\.long\.parquet has no in-domain\.BLEU-1"):
         gather(PARAMS)
 
 
@@ -285,7 +300,7 @@ def test_without_sweeps_the_page_says_how_to_run_one(project: Path) -> None:
 
 def test_without_settings_the_report_shows_what_was_trained(project: Path) -> None:
     for name in CIDER:
-        paths.metrics(name).unlink()
+        paths.scores_table(name).unlink()
     html = render(gather({**PARAMS, "settings": {}}))
     assert "names no settings" in html
     assert section(html, "training").count("<svg") == 2
@@ -305,14 +320,11 @@ def test_a_training_is_shown_by_the_score_that_chose_its_weights(project: Path) 
 
 
 def test_numeric_variants_become_curves_and_others_a_table(project: Path) -> None:
-    folder = project / "data/sweeps"
     runs = [row({"train.k": k}, seed, 50 + k + seed, 45 + k, 55 + k) for k in (10, 2) for seed in (0, 2)]
-    write_sweep(*runs, row({}, 0, 40, 35, 45, "decap"), row({}, 1, 30, 25, 35, "decap", "cross"))
-    write_comparisons(folder / "k.csv", [Comparison("in-domain", "knight", "decap", 5.25, -1, 9, 1.25, np.nan, np.nan)])
-    (sweep,) = read_sweeps(folder).sweeps
-    (curve,) = sweep.plots[0].curves
-    assert curve.values == (2.0, 10.0)
-    assert [(point.mean, point.seeds) for point in curve.points] == [(53.0, (52.0, 54.0)), (61.0, (60.0, 62.0))]
+    write_sweep(*runs, row({}, 0, 40, 35, 45, "decap"), row({}, 0, 50, 45, 55, "raw"), row({}, 1, 30, 25, 35, "decap", "cross"))
+    (sweep,) = sweeps_of(project)
+    ((_, curve),) = sweep.plots[0].columns
+    assert [(value, point.mean, point.seeds) for value, point in curve] == [(2, 53.0, (52.0, 54.0)), (10, 61.0, (60.0, 62.0))]
     assert sweep.grid.settings == ("in-domain", "cross")
     html = section(render(gather(PARAMS)), "sweeps")
     assert html.count("<svg") == 1
@@ -329,12 +341,12 @@ def test_switched_variants_become_a_table_with_a_row_each_and_check_marks(projec
             runs += [row(values, seed, 50 + 2 * number + seed, 45, 55, "syntic"),
                      row(values, seed, 30 - 2 * number + seed, 25, 35, "syntic", "cross-domain")]
     write_sweep(*runs[:-1], row({"train.optimize": True, "train.k": 3}, 0, 1, 0, 2, "syntic", shuffled=0))
-    (sweep,) = read_sweeps(project / "data/sweeps").sweeps
+    (sweep,) = sweeps_of(project)
     (table,) = sweep.switches
     assert ["".join("-x"[flag] for flag in flags) for flags, _ in table.rows][:5] == ["---", "x--", "-x-", "--x", "xx-"]
-    assert (table.settings, table.seeds) == (("in-domain", "cross-domain"), ("0", "1", "2"))
-    assert table.tops == (65.0, 31.0)
-    assert [variant for _, variant, _ in sweep.grid.rows] == ["train.optimize=True, train.k=3"]
+    assert (table.settings, table.seeds) == (("in-domain", "cross-domain"), ["0", "1", "2"])
+    assert table.tops == [65.0, 31.0]
+    assert [variant for (_, variant), _ in sweep.grid.rows] == ["train.optimize=True, train.k=3"]
     html = section(render(gather(PARAMS)), "sweeps")
     body = html.split('<table class="switches">')[1].split("</table>")[0]
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in body.split("<tbody>")[1].split("<tr>")[1:]]

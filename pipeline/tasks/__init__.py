@@ -1,0 +1,1 @@
+"""Tasks: what is asked about a picture, and how the answers are scored."""

@@ -1,0 +1,48 @@
+"""Scores as a long table, and what people read of it."""
+
+from __future__ import annotations
+
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.core.files import read_json
+from pipeline.metrics.judge import EvaluationParams
+from pipeline.tasks.base import Metric, Score, Task, long
+from pipeline.tasks.caption import TASK
+
+ACCURACY = Task("question", (Metric("accuracy"), Metric("consistency", 3)), "accuracy")
+METRICS = sorted((Path(__file__).parent.parent.parent / "data/metrics").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", METRICS, ids=lambda file: file.stem)
+def test_the_shipped_metrics_are_what_people_read_of_a_long_table(file):
+    metrics = read_json(file)
+    for setting in {name.split(".")[0] for name in metrics}:
+        figures = {name.removeprefix(f"{setting}."): value for name, value in metrics.items() if name.startswith(f"{setting}.")}
+        wide = TASK.wide(sorted(long(setting, 2000, figures), key=lambda score: score.metric == TASK.margin))
+        assert list(wide.items()) == list(figures.items())
+
+
+def test_any_task_gets_an_interval_a_control_and_their_margin_for_its_primary_metric():
+    right = np.array([100.0, 0.0, 100.0, 100.0])
+    elsewhere = np.array([0.0, 0.0, 100.0, 0.0])
+    values = {"accuracy": right, "accuracy_shuffled": elsewhere}
+    scores = {score.metric: score for score in
+              ACCURACY.scores("all", {"consistency": 0.123456}, values, EvaluationParams("judge", samples=200))}
+    assert list(scores) == ["accuracy", "consistency", "accuracy_shuffled", "accuracy_above_shuffled"]
+    assert [(score.setting, score.value, score.n) for score in scores.values()] == [
+        ("all", 75.0, 4), ("all", 0.1235, 4), ("all", 25.0, 4), ("all", 50.0, 4)]
+    assert [isnan(score.low) and isnan(score.high) for score in scores.values()] == [False, True, True, False]
+    assert scores["accuracy"].low < 75 <= scores["accuracy"].high
+    assert list(ACCURACY.wide(scores.values())) == ["accuracy", "consistency", "accuracy_low", "accuracy_high", "accuracy_shuffled",
+                                                    "accuracy_above_shuffled_low", "accuracy_above_shuffled_high"]
+
+
+def test_a_margin_has_no_value_where_people_read_none():
+    back = {score.metric: score for score in long("all", 4, {"accuracy": 75.0, "accuracy_above_shuffled_low": 1.0,
+                                                             "accuracy_above_shuffled_high": 2.0})}
+    assert back["accuracy"].value == 75.0
+    assert repr(back["accuracy_above_shuffled"]) == repr(Score("all", "accuracy_above_shuffled", float("nan"), 1.0, 2.0, 4))
