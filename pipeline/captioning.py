@@ -1,4 +1,4 @@
-"""From image features to captions: one captioner for the stage, the command line and whatever comes later."""
+"""From pictures to captions: see, look up, caption; the same for stages, sweeps and the command line."""
 
 from __future__ import annotations
 
@@ -16,47 +16,81 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, digest_tree, read_json, write_json
 from pipeline.core.params import check, entries
 from pipeline.core.resume import Ledger, kept_ledgers
-from pipeline.features.data import Corpus, Seen
-from pipeline.features.stores import refit
-from pipeline.inputs import Captioning
+from pipeline.core.tables import read_table
 from pipeline.language import decoders
-from pipeline.language.decoders import Decoder
 from pipeline.language.decoding import Decoding
 from pipeline.methods.base import Method
-from pipeline.systems import Setting, System, make_method, settings_of
+from pipeline.needs.base import Inputs, Models, models_of, read
+from pipeline.systems import Setting, System, clip_of, looked_at, make_method, settings_of
 
 
 class Captioner:
-    """A method and its decoder, ready to caption. detector_digest: of the detector whose objects the decoder learnt, if any."""
+    """A system that captions. Its model, and the sentences that it looks up, are loaded once, and not before they are needed.
 
-    def __init__(self, method: Method, decoder: Decoder | None, device: torch.device, detector_digest: str | None = None) -> None:
-        self.method, self.decoder, self.device = method, decoder, device
-        self.detector_digest = detector_digest
+    folder: of its model, where that is not the system's own.
+    """
 
-    @staticmethod
-    def load(name: str, system: System, clip_digest: str, device: torch.device) -> Captioner:
-        """The captioner of a trained system; `UserError` when its model is missing or was trained in another CLIP space."""
-        folder = paths.model(name)
-        trained = read_json(whole(folder / "system.json"))
-        if trained["clip_digest"] not in (clip_digest, None):
-            raise UserError(f"{folder} was trained with another CLIP than the image features were made with: {refit(system.clip, folder)}")
-        if (trained["method"], trained["train"]) != (system.method, system.train):
-            raise UserError(f"{folder} was trained with other parameters than params.yaml holds for {name}: {again(folder)}")
-        return Captioner.of(folder, make_method(name, system), device)
+    def __init__(self, name: str, system: System, device: torch.device, folder: Path | None = None) -> None:
+        """Raises `UserError` for a wrong parameter, and where the model is missing or of other parameters."""
+        self.name, self.system, self.device = name, system, device
+        self.method = make_method(name, system)
+        self.folder = folder or paths.model(name)
+        about: dict[str, Any] = {"models": {}}
+        if folder is None or self.method.has_decoder:
+            if not (self.folder / "system.json").exists():
+                raise UserError(f"{self.folder} is missing: run `dvc repro`")
+            about = read_json(whole(self.folder / "system.json"))
+        if folder is None and (about["method"], about["train"]) != (system.method, system.train):
+            raise UserError(f"{self.folder} was trained with other parameters than params.yaml holds for {name}: {again(self.folder)}")
+        if "models" not in about:
+            raise UserError(f"{self.folder} was made by an earlier version: {again(self.folder)}")
+        self._models = [Models(about["models"], (self.folder,))]
+        self._decoder: decoders.Decoder | None = None
+        self._supports: dict[str, Inputs] = {}
 
-    @staticmethod
-    def of(folder: Path, method: Method, device: torch.device) -> Captioner:
-        """The captioner of a method with the model in a folder, whatever its name."""
-        if not method.has_decoder:
-            return Captioner(method, None, device)
-        detector_digest = read_json(whole(folder / "system.json")).get("detector_digest")
-        return Captioner(method, decoders.load(folder, device, method.mapper), device, detector_digest)
+    def fingerprint(self, setting: Setting, decoding: Decoding) -> str:
+        """Of all that decides a setting's captions."""
+        return digest_of([
+            asdict(self.system), digest_tree(self.folder), code_digest(__name__, type(self.method).__module__), self.device.type,
+            torch.get_num_threads(), asdict(setting), asdict(decoding), resolved(decoding.precision, self.device),
+            digest_of_inputs(self.system, self.method, setting),
+        ])[:16]
+
+    def caption_setting(self, setting: Setting, decoding: Decoding, ledger: Ledger, label: str) -> dict[str, str]:
+        """One caption per picture of a setting, by image id in the table's order; the batches in the ledger are not made again."""
+        file = paths.image_table(setting.test)
+        table = read_table(file, ["image_id", "split"])
+        rows = [row for row, split in enumerate(table["split"]) if split == setting.split]
+        if not rows:
+            raise UserError(f"{file} has no images in split {setting.split!r}: correct `settings` in params.yaml")
+        needs = looked_at(self.method, setting)
+        self.require(models_of(needs, self.system.clip, setting.test))
+        seen = read(needs, self.system.clip, setting.test)[rows]
+        for start, stop in ledger.shards(len(rows), decoding.batch, label, "images"):
+            ledger.record(str(start), self.caption(seen[start:stop], self.support(setting.support), decoding))
+        captions = [caption for start in range(0, len(rows), decoding.batch) for caption in ledger.done[str(start)]]
+        return dict(zip((table["image_id"][row] for row in rows), captions, strict=True))
 
     @torch.no_grad()  # and no inference mode, in which a method could take no gradient
-    def caption(self, seen: Seen, support: Corpus, decoding: Decoding) -> list[str]:
+    def caption(self, seen: Inputs, support: Inputs, decoding: Decoding) -> list[str]:
         """One caption per picture, in order; all of them at once."""
+        if self._decoder is None and self.method.has_decoder:
+            self._decoder = decoders.load(self.folder, self.device, self.method.mapper)
         with precisely(resolved(decoding.precision, self.device), self.device):
-            return self.method.caption(seen.to(self.device), support, self.decoder, decoding)
+            return self.method.caption(seen.to(self.device), support, self._decoder, decoding)
+
+    def support(self, corpus: str) -> Inputs:
+        """The sentences to look up. Raises `UserError` where they are of another CLIP than the model, or than what saw the pictures."""
+        if corpus not in self._supports:
+            needs, clip = self.method.looks_up, clip_of(self.system.looks_up)
+            self.require(models_of(needs, clip, corpus))
+            self._supports[corpus] = read(needs, clip, corpus).to(self.device)
+        return self._supports[corpus]
+
+    def require(self, models: Models) -> None:
+        """`UserError` unless what is read, or looked with, was made with the models that the system was trained with, and all else too."""
+        Models.together([*self._models, models])
+        self._models.append(models)
 
 
 def caption_settings(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:
@@ -65,53 +99,22 @@ def caption_settings(name: str, system: System, params: dict[str, Any], device: 
     Each setting has a ledger of its batches, so that a kill loses at most one of them. Ledgers are kept: a setting whose model, pictures,
     support, parameters and code are those of an earlier run is not captioned again.
     """
-    method = make_method(name, system)
-    work = _SettingsWork(name, system, method, device)
+    captioner = Captioner(name, system, device)
     with kept_ledgers(paths.captions(name)) as ledgers:
-        for setting_name, setting in settings_of(system, method, params).items():
+        for setting_name, setting in settings_of(system, captioner.method, params).items():
             decoding = decoding_of(setting, params)
-            ledger = ledgers.open(work.fingerprint(setting, decoding))
-            ids, captions = work.caption(setting, decoding, ledger, f"{name}, {setting_name}")
-            write_json(ledgers.folder / f"{setting_name}.json", [{"image_id": i, "caption": c} for i, c in zip(ids, captions, strict=True)])
+            ledger = ledgers.open(captioner.fingerprint(setting, decoding))
+            captions = captioner.caption_setting(setting, decoding, ledger, f"{name}, {setting_name}")
+            write_json(ledgers.folder / f"{setting_name}.json", [{"image_id": i, "caption": c} for i, c in captions.items()])
 
 
-class _SettingsWork:
-    """What the settings of one system share: models and sentences are loaded once, and not before something is missing."""
-
-    def __init__(self, name: str, system: System, method: Method, device: torch.device) -> None:
-        self.name, self.system, self.method, self.device = name, system, method, device
-        self.inputs = Captioning(system, method)
-        self._captioner: Captioner | None = None
-        self._supports: dict[str, Corpus] = {}
-        self._identity = [asdict(system), digest_tree(_model(name)), code_digest(__name__, type(method).__module__), device.type,
-                          torch.get_num_threads()]
-
-    def fingerprint(self, setting: Setting, decoding: Decoding) -> str:
-        """Of all that decides a setting's captions."""
-        return digest_of([*self._identity, asdict(setting), asdict(decoding), resolved(decoding.precision, self.device),
-                          self.inputs.digest(setting)])[:16]
-
-    def caption(self, setting: Setting, decoding: Decoding, ledger: Ledger, label: str) -> tuple[list[str], list[str]]:
-        """Image ids and captions, the batches in the ledger not made again."""
-        ids, seen, clip_digest = self.inputs.seen(setting)
-        for start, stop in ledger.shards(len(seen), decoding.batch, label, "images"):
-            if self._captioner is None:
-                self._captioner = Captioner.load(self.name, self.system, clip_digest, self.device)
-            self.inputs.require_detector(self.name, setting, self._captioner.detector_digest)
-            if setting.support not in self._supports:
-                self._supports[setting.support] = self.inputs.support(setting.support, self.device, clip_digest)
-            ledger.record(str(start), self._captioner.caption(seen[start:stop], self._supports[setting.support], decoding))
-        return ids, [caption for start in range(0, len(seen), decoding.batch) for caption in ledger.done[str(start)]]
+def digest_of_inputs(system: System, method: Method, setting: Setting) -> list[Any]:
+    """Of everything that a system reads of a setting."""
+    seen = [need.digest(system.clip, setting.test) for need in looked_at(method, setting)]
+    return [seen, [need.digest(clip_of(system.looks_up), setting.support) for need in method.looks_up]]
 
 
 def decoding_of(setting: Setting, params: dict[str, Any]) -> Decoding:
     """`captioning` with the setting's own values."""
     check(Decoding, setting.captioning, f"settings, tested on {setting.test}: captioning")
     return check(Decoding, {**entries(params, "captioning"), **setting.captioning}, "captioning")
-
-
-def _model(name: str) -> Path:
-    folder = paths.model(name)
-    if not (folder / "system.json").exists():
-        raise UserError(f"{folder} is missing: run `dvc repro`")
-    return folder

@@ -14,14 +14,12 @@ from pipeline.core.code import code_digest
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, digest_tree, write_json
 from pipeline.core.params import entries, section
-from pipeline.core.paths import ImageSet
 from pipeline.core.resume import kept_ledgers
 from pipeline.core.tables import read_captions
 from pipeline.features.stores import read_origin
-from pipeline.methods.base import Method
 from pipeline.metrics import java
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.systems import Setting, System, clip_of, make_method, settings_of
+from pipeline.systems import Setting, System, make_method, settings_of
 from pipeline.tasks import caption
 from pipeline.tasks.base import Score
 
@@ -35,7 +33,10 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
     wanted = section(EvaluationParams, params, "evaluation")
     method = make_method(name, system)
     settings = settings_of(system, method, params)
-    judged = {_judge_digest(system, method, setting, wanted.judge) for setting in settings.values()}
+    judged = set()
+    for setting in settings.values():
+        judged.add(digest := read_origin(paths.image_features(wanted.judge, setting.test)).clip_digest)
+        caption.require_another(wanted.judge, digest, system, method, setting)
     scorer = caption.Scorer(wanted, params, device)
     scores: list[Score] = []
     metrics: dict[str, float] = {}
@@ -58,22 +59,11 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
         write_json(paths.metrics(name), metrics)
 
 
-def _judge_digest(system: System, method: Method, setting: Setting, judge: str) -> str:
-    """Of the judge that looked at a setting's pictures; `UserError` if the system looked, or looked sentences up, with the same CLIP."""
-    pictures = ImageSet(setting.test)
-    digest = read_origin(pictures.features(judge)).clip_digest
-    caption.require_another(judge, digest, system.clip, read_origin(pictures.features(system.clip)).clip_digest)
-    if "text" in method.looks_at:
-        clip = clip_of(system.looks_up)
-        caption.require_another(judge, digest, clip, read_origin(paths.text_features(clip, setting.support)).clip_digest)
-    return digest
-
-
 def _fingerprint(name: str, setting_name: str, setting: Setting, wanted: EvaluationParams, params: dict[str, Any]) -> str:
     """Of all that decides a setting's scores."""
-    pictures = ImageSet(setting.test)
-    files = [paths.captions_file(name, setting_name), paths.references_table(setting.test), pictures.table,
-             pictures.features(wanted.judge), paths.reference_features(wanted.judge, setting.test), paths.foundation(wanted.judge)]
+    files = [paths.captions_file(name, setting_name), paths.references_table(setting.test), paths.image_table(setting.test),
+             paths.image_features(wanted.judge, setting.test), paths.reference_features(wanted.judge, setting.test),
+             paths.foundation(wanted.judge)]
     if missing := [file for file in files if not file.exists()]:
         raise UserError(f"{missing[0]} is missing: run `dvc repro`")
     return digest_of([[digest_tree(file) for file in files], setting_name, setting.split, asdict(wanted),

@@ -6,34 +6,28 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from pipeline.captioning import Captioner
 from pipeline.core import paths
 from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError, printable
 from pipeline.core.files import read_object
-from pipeline.core.params import check, load, section
-from pipeline.features.data import Corpus, Seen
+from pipeline.core.params import check, load
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.retrieval import search
 from pipeline.features.stores import unit
-from pipeline.features.tags import TagParams
 from pipeline.images import list_images, open_image
-from pipeline.inputs import Captioning, ImageFeatures, Sentences, Tags
 from pipeline.language.decoding import Decoding
 from pipeline.methods.base import Method
-from pipeline.systems import System, find_system
-
-if TYPE_CHECKING:
-    from pipeline.features.tagging import Detection, Detector
+from pipeline.needs.base import Inputs, Need, PictureNeed
+from pipeline.needs.images import Images
+from pipeline.needs.text import Sentences, Text
+from pipeline.systems import System, find_system, settings_of
 
 _NEAREST = 5
 
@@ -46,16 +40,15 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
     device = choose_device()
     clip = load_clip(system.clip, params, device)
     _say_limits(system.clip)
-    captioner = Captioner.load(system_name, system, clip.digest, device)
-    eyes = Eyes(system, captioner.method, clip, params, device)
-    if eyes.detector and eyes.detector.digest != captioner.detector_digest:
-        raise UserError(f"{eyes.detector.folder} is another detector than the system was trained with: run `dvc repro`")
-    inputs, looked_up = Captioning(system, captioner.method), support or system.corpus
-    corpus = inputs.support(looked_up, device, clip.digest)
-    nearest = Sentences(system.clip, frozenset({"text"})).load(looked_up, device, clip.digest) if explain else corpus
+    captioner = Captioner(system_name, system, device)
+    eyes = Eyes(captioner, (*captioner.method.looks_at, *([Images()] if explain else [])), clip, params)
+    looked_up = support or _support(system, captioner.method, params)
+    sentences, nearest = captioner.support(looked_up), None
+    if explain:
+        captioner.require(Text().models(system.clip, looked_up))
+        nearest = Text().load(system.clip, looked_up).to(device)
     decoding = check(Decoding, params.get("captioning"), "captioning")
-    size = decoding.batch if eyes.detector is None else min(decoding.batch, eyes.detector.params.batch)
-    for batch in _batches(files, size):
+    for batch in _batches(files, min(decoding.batch, eyes.batch)):
         opened = []
         for file in batch:
             try:
@@ -65,40 +58,41 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
                 print(f"error: {printable(str(error))}", file=sys.stderr)
         if not opened:
             continue
-        seen, found = eyes.see([prepared for _, prepared in opened])
-        captions = captioner.caption(seen, corpus, decoding)
-        reasons = _explain(seen.features.numpy(), captions, clip, nearest) if explain else [{}] * len(captions)
-        if explain and eyes.detector:
-            reasons = [{**reason, "objects": [asdict(d) for d in each]} for reason, each in zip(reasons, found, strict=True)]
+        seen, reasons = eyes.see([prepared for _, prepared in opened])
+        captions = captioner.caption(seen, sentences, decoding)
+        reasons = _explain(seen.of(Images).numpy(), captions, clip, nearest, reasons) if nearest else [{}] * len(captions)
         for (file, _), caption, reason in zip(opened, captions, reasons, strict=True):
             _print(file, caption, reason, as_json)
     return whole
 
 
 class Eyes:
-    """Sees pictures in memory as the stores hold them: a CLIP, and a detector where the method asks for tags."""
+    """Makes of pictures in memory what stores hold of others."""
 
-    def __init__(self, system: System, method: Method, clip: Clip, params: dict[str, Any], device: torch.device) -> None:
-        self.clip = clip
-        self.detector: Detector | None = None
-        if method.tags:
-            from pipeline.features.tagging import load_detector
+    def __init__(self, captioner: Captioner, needs: Sequence[PictureNeed[Any]], clip: Clip, params: dict[str, Any]) -> None:
+        """Raises `UserError` where a model is another one than the system was trained with."""
+        self._makers = {type(need): need.maker(clip, params) for need in needs}
+        for maker in self._makers.values():
+            captioner.require(maker.models)
+        self.batch = min(maker.batch for maker in self._makers.values())
 
-            self.detector = load_detector(method.tags[0], params, device)
-            self._tags = Tags(system.clip, *method.tags)
-            self._prompt = section(TagParams, params, "tag").prompt
+    def prepare(self, picture: Image.Image) -> list[Any]:
+        """What is kept of a picture until its batch is full."""
+        return [maker.prepare(picture) for maker in self._makers.values()]
 
-    def prepare(self, picture: Image.Image) -> tuple[Tensor, Image.Image | None]:
-        """What is kept of a picture until its batch is full: little, unless a detector is to look at it."""
-        return self.clip.pixels(picture), picture if self.detector else None
+    def see(self, prepared: Sequence[list[Any]]) -> tuple[Inputs, list[dict[str, Any]]]:
+        """What the method gets of prepared pictures, and what there is to say of each."""
+        values: dict[type[Need[Any]], Any] = {}
+        said = [dict[str, Any]() for _ in prepared]
+        for (kind, maker), parts in zip(self._makers.items(), zip(*prepared, strict=True), strict=True):
+            values[kind], more = maker.make(parts)
+            said = [{**before, **after} for before, after in zip(said, more, strict=True)]
+        return Inputs(values), said
 
-    def see(self, prepared: Sequence[tuple[Tensor, Image.Image | None]]) -> tuple[Seen, list[list[Detection]]]:
-        """What the method gets of prepared pictures, and all that was detected in each."""
-        features = ImageFeatures.see(self.clip, [pixels for pixels, _ in prepared])
-        if self.detector is None:
-            return Seen(features), [[] for _ in prepared]
-        found = self.detector.detect([picture for _, picture in prepared if picture is not None])
-        return Seen(features, self._tags.see(self.clip, self.detector.labels, self._prompt, found)), found
+
+def _support(system: System, method: Method, params: dict[str, Any]) -> str:
+    """Where nothing is said: the sentences that the system looks up in the first of its settings, or its own."""
+    return next((setting.support for setting in settings_of(system, method, params).values()), system.corpus)
 
 
 def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
@@ -119,17 +113,17 @@ def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
     return files, whole
 
 
-def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Corpus) -> list[dict[str, Any]]:
-    """Nearest distinct corpus captions with their similarity, and the caption's own similarity to the picture."""
+def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Sentences, said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Nearest distinct corpus captions with their similarity, the caption's own similarity to the picture, and what was `said` of it."""
     similarity, rows = search(corpus.index, features, 10 * _NEAREST)
     own = (features * unit(clip.encode_texts(captions))).sum(1)
     reasons = []
-    for values, ids, value in zip(similarity.tolist(), rows.tolist(), own.tolist(), strict=True):
+    for values, ids, value, seen in zip(similarity.tolist(), rows.tolist(), own.tolist(), said, strict=True):
         nearest: dict[str, float] = {}
         for score, row in zip(values, ids, strict=True):
             nearest.setdefault(corpus.texts[row], round(score, 4))
         reasons.append({"clip_similarity": round(value, 4), "nearest": [
-            {"caption": text, "similarity": score} for text, score in list(nearest.items())[:_NEAREST]]})
+            {"caption": text, "similarity": score} for text, score in list(nearest.items())[:_NEAREST]], **seen})
     return reasons
 
 

@@ -18,21 +18,19 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from pipeline.captioning import Captioner, decoding_of
+from pipeline.captioning import Captioner, decoding_of, digest_of_inputs
 from pipeline.core import paths
 from pipeline.core.code import code_digest
 from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of
 from pipeline.core.params import Seed, StrictParams, check, load, section
-from pipeline.core.progress import track
-from pipeline.core.resume import held
-from pipeline.inputs import Captioning, Training
+from pipeline.core.resume import Ledger, held
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.sweep_table import Key, Row, comparisons, read_rows, write_rows
 from pipeline.systems import Setting, System, find_system
 from pipeline.tasks.caption import TASK, Scorer, require_another
-from pipeline.training import Plan, identity, train_model, trained_model
+from pipeline.training import Plan, digest_of_learnt, identity, train_model, trained_model
 
 
 @dataclass(frozen=True)
@@ -76,15 +74,15 @@ def run_sweep(name: str) -> None:
     """Fill `data/sweeps/<name>.csv`. Raises `UserError` for a wrong entry, missing artefacts, and if another process fills it."""
     params, device = load(), choose_device()
     wanted = section(SweepParams, params, f"sweeps.{name}")
-    with held(paths.sweep(name)):
-        _Sweep(paths.sweep(name), wanted, params, device).run()
+    with held(paths.sweep(name)) as scratch:
+        _Sweep(paths.sweep(name), wanted, params, device, scratch).run()
 
 
 class _Sweep:
     """A sweep under way: what its rows share is loaded once."""
 
-    def __init__(self, table: Path, sweep: SweepParams, params: dict[str, Any], device: torch.device) -> None:
-        self.table, self.sweep, self.params, self.device = table, sweep, params, device
+    def __init__(self, table: Path, sweep: SweepParams, params: dict[str, Any], device: torch.device, scratch: Path) -> None:
+        self.table, self.sweep, self.params, self.device, self.scratch = table, sweep, params, device, scratch
         self.evaluation = section(EvaluationParams, params, "evaluation")
         self.settings = {name: replace(section(Setting, params, f"settings.{name}"), split=sweep.split) for name in sweep.settings}
         self.variants = [variant_for(name, dict(zip(sweep.vary, values, strict=True)), seed, params) for name, seed, values in
@@ -100,7 +98,7 @@ class _Sweep:
             write_rows(self.table, list(rows.values()), TASK)
         for variant in self.variants:
             if missing := [name for name in self.settings if variant.key(name) not in rows]:
-                captioner = Captioner.of(self._model(variant), variant.plan.method, self.device)
+                captioner = Captioner(variant.name, variant.system, self.device, self._model(variant))
                 for setting in missing:
                     key = variant.key(setting)
                     rows[key] = self._row(variant, captioner, setting, wanted[key])
@@ -121,17 +119,13 @@ class _Sweep:
         return folder
 
     def _row(self, variant: Variant, captioner: Captioner, name: str, fingerprint: str) -> Row:
-        setting, inputs = self.settings[name], Captioning(variant.system, variant.plan.method)
-        decoding = decoding_of(setting, self.params)
-        ids, seen, clip_digest = inputs.seen(setting)
-        require_another(self.evaluation.judge, self.scorer.judge.digest, variant.system.clip, clip_digest)
-        inputs.require_detector(variant.name, setting, captioner.detector_digest)
-        support = inputs.support(setting.support, self.device, clip_digest)
-        starts, label = range(0, len(seen), decoding.batch), " ".join(map(str, variant.key(name)))
-        captions = [caption for start in track(starts, label, len(seen), "images", size=decoding.batch)
-                    for caption in captioner.caption(seen[start : start + decoding.batch], support, decoding)]
-        scored = self.scorer.score(name, setting, dict(zip(ids, captions, strict=True)))
-        return Row(*variant.key(name), setting.split, len(ids), {score.metric: score for score in scored.scores}, fingerprint,
+        setting, label = self.settings[name], " ".join(map(str, variant.key(name)))
+        require_another(self.evaluation.judge, self.scorer.judge.digest, variant.system, variant.plan.method, setting)
+        ledger = Ledger(self.scratch / f"{fingerprint}.jsonl")
+        captions = captioner.caption_setting(setting, decoding_of(setting, self.params), ledger, label)
+        scored = self.scorer.score(name, setting, captions)
+        ledger.file.unlink()
+        return Row(*variant.key(name), setting.split, len(captions), {score.metric: score for score in scored.scores}, fingerprint,
                    np.array(scored.values[TASK.primary], np.float32))
 
 
@@ -156,14 +150,17 @@ def _with_values(system: System, values: dict[str, Any], seed: int) -> System:
     return check(System, {**asdict(system), **changes}, "sweeps")
 
 
-def fingerprint(variant: Variant, setting: Setting, params: dict[str, Any], judge_digest: str) -> str:
-    """What a row depends on: code, the system and the one it starts from, how it is trained, captioned and scored, on which features."""
-    plan, inputs = variant.plan, Captioning(variant.system, variant.plan.method)
-    start = fingerprint(variant.starts_from, setting, params, judge_digest) if variant.starts_from else None
+def fingerprint(variant: Variant, setting: Setting, params: dict[str, Any], judge: str) -> str:
+    """What a row depends on: code, the system and the one it starts from, how it is trained, captioned and scored, on which features.
+
+    judge: its digest.
+    """
+    plan = variant.plan
+    start = fingerprint(variant.starts_from, setting, params, judge) if variant.starts_from else None
     return digest_of([
         code_digest(__name__, type(plan.method).__module__), start, asdict(plan.system), asdict(plan.decoder), asdict(plan.recipe),
-        asdict(setting), asdict(decoding_of(setting, params)), params.get("evaluation"), judge_digest,
-        Training(plan.system, plan.method).digest() if plan.method.trains else None, inputs.digest(setting),
+        asdict(setting), asdict(decoding_of(setting, params)), params.get("evaluation"), judge,
+        digest_of_learnt(plan) if plan.method.trains else None, digest_of_inputs(plan.system, plan.method, setting),
         digest_file(paths.references_table(setting.test)),
     ])[:16]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,15 +10,11 @@ from pipeline.core.errors import UserError
 from pipeline.core.names import checked
 from pipeline.core.params import Seed, StrictParams, check, entries, load, pick, section, suggest
 from pipeline.methods import find_method
-from pipeline.methods.base import Method, Need
+from pipeline.methods.base import Method
+from pipeline.needs import KINDS
+from pipeline.needs.base import Need, PictureNeed
 
-KINDS: dict[str, frozenset[Need]] = {
-    "text": frozenset({"text", "neighbours"}),
-    "image": frozenset({"images", "pairs"}),
-    "tagged": frozenset({"images", "tags"}),
-    "synthetic": frozenset({"pairs", "tags"}),
-}
-"""What lies in `data/features/<clip>/<kind>`. `tagged` is read together with `image`, which it was made from."""
+SLOTS = ("learns_from", "learns_with", "looks_at", "looks_up")
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,8 @@ class System(StrictParams):
     order and noise.
     starts_from: the folder below data/ that its weights begin as: another system's (`models/decap`), or for a decoder from scratch the
     CLIP whose vocabulary it speaks (`foundation/micro`).
-    learns_from, looks_at, looks_up: CLIP and kind of the features (`micro/text`) that training reads, that it gets of pictures, and that
-    it finds neighbours in; DVC makes dependencies of these paths. An unused one repeats another.
+    learns_from, learns_with, looks_at, looks_up: CLIP and kind of the features (`micro/text`) that training reads, the first and the
+    second, that it gets of pictures, and that it finds neighbours in; DVC makes dependencies of these paths. An unused one repeats another.
     train: the method's parameters that change its training. caption: those that change its captioning only.
     """
 
@@ -39,6 +36,7 @@ class System(StrictParams):
     corpus: str
     starts_from: str
     learns_from: str
+    learns_with: str
     looks_at: str
     looks_up: str
     decoder: str
@@ -49,16 +47,16 @@ class System(StrictParams):
     caption: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("starts_from", "learns_from", "looks_at", "looks_up"):
+        for name in ("starts_from", *SLOTS):
             first, slash, second = getattr(self, name).partition("/")
             if not slash:
                 raise ValueError(f"{name} is {first!r}, expected two names with a slash between them")
             for part in (first, second):
                 checked(part, f"params.yaml: {name}")
-        for name in ("learns_from", "looks_at", "looks_up"):
+        for name in SLOTS:
             if kind_of(getattr(self, name)) not in KINDS:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: the second name must be one of {', '.join(KINDS)}")
-        for name in ("learns_from", "looks_at"):
+        for name in SLOTS[:-1]:
             if clip_of(getattr(self, name)) != self.clip:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but the system's clip is {self.clip!r}")
 
@@ -101,16 +99,24 @@ def make_method(name: str, system: System) -> Method:
     cls = find_method(system.method)
     method = cls(check(cls.TrainParams, system.train, f"{name}.train"), check(cls.CaptionParams, system.caption, f"{name}.caption"))
     if method.trains:
-        _require(name, "learns_from", method.learns_from, system.learns_from)
-    _require(name, "looks_at", method.looks_at - {"text"}, system.looks_at)
-    _require(name, "looks_up", method.looks_at & {"text"}, system.looks_up)
+        _require(name, method.learns_from, system, "learns_from", "learns_with")
+    _require(name, method.looks_at, system, "looks_at")
+    _require(name, method.looks_up, system, "looks_up")
     return method
 
 
-def _require(name: str, slot: str, needs: frozenset[Need], value: str) -> None:
-    if missing := needs - KINDS[kind_of(value)]:
-        fits = [kind for kind, holds in KINDS.items() if needs <= holds]
-        raise UserError(f"params.yaml: systems.{name}.{slot} is {value!r}, which holds no {min(missing)}: name {' or '.join(fits)} there")
+def _require(name: str, needs: Sequence[Need[Any]], system: System, *slots: str) -> None:
+    values = [getattr(system, slot) for slot in slots]
+    for need in (part for whole in needs for part in whole.parts):
+        if not any(kind_of(value) in need.kinds for value in values):
+            raise UserError(f"params.yaml: systems.{name}.{slots[-1]} is {values[-1]!r}, which holds no {type(need).__name__}: name "
+                            f"{' or '.join(need.kinds)} there{f', or in {slots[0]}' if slots[1:] else ''}")
+
+
+def looked_at(method: Method, setting: Setting) -> tuple[PictureNeed[Any], ...]:
+    """What a method reads of a setting's pictures: where the setting names a detector, what that one found."""
+    needs: Any = method.looks_at
+    return tuple(replace(need, detector=setting.detector) if setting.detector and hasattr(need, "detector") else need for need in needs)
 
 
 def settings_of(system: System, method: Method, params: dict[str, Any]) -> dict[str, Setting]:
@@ -120,7 +126,7 @@ def settings_of(system: System, method: Method, params: dict[str, Any]) -> dict[
         raise UserError(f"params.yaml: settings.{system.suite} is null: name what its systems are tested on, or {{}} for nothing")
     found = {name: section(Setting, params, f"settings.{system.suite}.{name}")
              for name in map(checked, section(dict[str, Any], params, f"settings.{system.suite}"))}
-    if "text" in method.looks_at:
+    if method.looks_up:
         return found
     first: dict[Any, str] = {}
     for name, setting in found.items():

@@ -22,11 +22,12 @@ from pipeline.core.params import section
 from pipeline.core.resume import finished_folder, resumable
 from pipeline.core.tables import read_table
 from pipeline.corpus.choosing import choose_rows
-from pipeline.features.data import Corpus
-from pipeline.inputs import Training
+from pipeline.features.stores import read_origin
 from pipeline.language.decoders import Decoder, DecoderParams, build, load
 from pipeline.methods.base import Method
 from pipeline.methods.phases import Recipe, Trainer
+from pipeline.needs.base import Inputs, models_of, read
+from pipeline.needs.pairs import Pairs
 from pipeline.systems import System, make_method
 
 
@@ -57,15 +58,14 @@ def train_system(name: str, system: System, params: dict[str, Any], device: torc
 
 def train_model(plan: Plan, target: Path, device: torch.device) -> list[dict[str, Any]]:
     """Train into the folder `target`, and return the log: an entry per evaluation."""
-    system, inputs = plan.system, Training(plan.system, plan.method)
+    needs, clip, corpus = plan.method.learns_from, plan.system.clip, plan.system.corpus
     with resumable(target, __name__, type(plan.method).__module__, identity=identity(plan, device)) as work:
-        corpus = inputs.load(device)
-        decoder, log, best_step, cut = fit(plan, corpus, device, work.folder)
-        decoder.save(work.output, _width(corpus), plan.decoder.mapper)
+        decoder, log, best_step, cut = fit(plan, read(needs, clip, corpus).to(device), device, work.folder)
+        decoder.save(work.output, _width(plan), plan.decoder.mapper)
         write_json(work.output / "system.json", {
-            **plan.card, "clip_digest": inputs.clip_digest(), "corpus_digest": digest_file(paths.corpus_table(system.corpus)),
-            "detector_digest": inputs.detector_digest(), "parameters": sum(p.numel() for p in decoder.parameters()), "cut_captions": cut,
-            "curve_digest": digest_of(log), "best_step": best_step,
+            **plan.card, "models": models_of(needs, clip, corpus).digests, "corpus_digest": digest_file(paths.corpus_table(corpus)),
+            "parameters": sum(p.numel() for p in decoder.parameters()), "cut_captions": cut, "curve_digest": digest_of(log),
+            "best_step": best_step,
         })
     return log
 
@@ -81,9 +81,14 @@ def trained_model(plan: Plan, device: torch.device) -> Path | None:
 def identity(plan: Plan, device: torch.device) -> str:
     """Digest of everything that decides a model's bytes."""
     start = _start(plan)
-    return digest_of([plan.card, Training(plan.system, plan.method).digest(), digest_tree(start), device.type,
+    return digest_of([plan.card, digest_of_learnt(plan), digest_tree(start), device.type,
                       resolved(plan.recipe.precision, device, "bfloat16"), torch.get_num_threads(),
                       code_digest(__name__, type(plan.method).__module__)])
+
+
+def digest_of_learnt(plan: Plan) -> list[list[str]]:
+    """Of everything that a system is trained on."""
+    return [need.digest(plan.system.clip, plan.system.corpus) for need in plan.method.learns_from]
 
 
 def _start(plan: Plan) -> Path:
@@ -101,7 +106,7 @@ def _adopt(plan: Plan) -> None:
                         f"{start} holds no model: name models/<system> in starts_from")
     with finished_folder(paths.model(plan.name)) as folder:
         if not plan.method.has_decoder:
-            write_json(folder / "system.json", {**plan.card, "clip_digest": None, "detector_digest": None, "curve_digest": digest_of([])})
+            write_json(folder / "system.json", {**plan.card, "models": {}, "curve_digest": digest_of([])})
             return
         about = read_json(whole(start / "system.json"))
         if about["clip"] != plan.system.clip:
@@ -139,36 +144,38 @@ class Plan:
                 "decoder_params": asdict(self.decoder), "recipe_params": asdict(self.recipe)}
 
 
-def _width(corpus: Corpus) -> int:
+def _width(plan: Plan) -> int:
     """D of what is learnt from."""
-    return int((corpus.pairs.pictures.features if corpus.pairs else corpus.features).shape[1])
+    first = plan.method.learns_from[0].parts[0]
+    return read_origin(first.folders(plan.system.clip, plan.system.corpus)[0]).width
 
 
-def _trained_rows(plan: Plan, corpus: Corpus, splits: Sequence[str]) -> NDArray[np.int64]:
+def _trained_rows(plan: Plan, corpus: Inputs, splits: Sequence[str]) -> NDArray[np.int64]:
     """Rows of the corpus that a system may be trained on, or choose its snapshot by; with pairs, only those that have a picture."""
     rows = choose_rows(splits, plan.recipe.captions)
-    if corpus.pairs is None:
+    if not any(isinstance(need, Pairs) for need in plan.method.learns_from):
         return rows
-    if plan.system.learns_from.endswith("/synthetic"):
-        asked, wanted = read_json(whole(paths.ImageSet(corpus.name, drawn=True).folder / "report.json"))["asked"], plan.recipe.captions or 0
-        if asked < min(wanted, len(splits)):
-            raise UserError(f"recipe {plan.system.recipe} trains {plan.name} on {wanted} captions, and synthesis.captions is {asked}: "
-                            "make them equal in params.yaml")
-    return rows[corpus.pairs.picture_of[torch.from_numpy(rows)].cpu().numpy() >= 0]
+    wanted = plan.recipe.captions or 0
+    asked = read_json(whole(paths.corpus(plan.system.corpus) / "report.json")).get("asked", wanted)  # only drawn pictures were asked for
+    if asked < min(wanted, len(splits)):
+        raise UserError(f"recipe {plan.system.recipe} trains {plan.name} on {wanted} captions, and synthesis.captions is {asked}: "
+                        "make them equal in params.yaml")
+    return rows[corpus.of(Pairs).picture_of[torch.from_numpy(rows)].cpu().numpy() >= 0]
 
 
-def fit(plan: Plan, corpus: Corpus, device: torch.device, scratch: Path) -> tuple[Decoder, list[dict[str, Any]], int, int]:
+def fit(plan: Plan, corpus: Inputs, device: torch.device, scratch: Path) -> tuple[Decoder, list[dict[str, Any]], int, int]:
     """A trained decoder, its log, the step that its weights are of, and how many captions were cut. Snapshots go to `scratch`."""
-    splits = np.array(read_table(paths.corpus_table(plan.system.corpus), ["split"])["split"])
+    table = read_table(paths.corpus_table(plan.system.corpus), ["text", "split"])
+    splits = np.array(table["split"])
     rows = _trained_rows(plan, corpus, splits.tolist())
     torch.manual_seed(plan.system.seed)
     start = _start(plan)
     if (start / "decoder.json").exists():  # another system's model
         decoder = load(start, device, plan.method.mapper).requires_grad_(True)
     else:
-        decoder = build(plan.decoder, start, _width(corpus), plan.method.prefix_length, plan.method.mapper).to(device)
-    encoded, cut = encode_captions(decoder, [corpus.texts[row] for row in rows], plan.decoder.max_tokens)
-    captions: list[list[int]] = [[]] * len(corpus.texts)
+        decoder = build(plan.decoder, start, _width(plan), plan.method.prefix_length, plan.method.mapper).to(device)
+    encoded, cut = encode_captions(decoder, [table["text"][row] for row in rows], plan.decoder.max_tokens)
+    captions: list[list[int]] = [[]] * len(splits)
     for row, ids in zip(rows.tolist(), encoded, strict=True):
         captions[row] = ids
     trainer = Trainer(plan.method.training_condition, decoder, corpus, captions, rows[splits[rows] == "train"],

@@ -2,7 +2,6 @@
 
 from pipeline.core.device import choose_device
 from pipeline.core.params import load, section
-from pipeline.core.paths import ImageSet
 from pipeline.features.embedding import embed_images, embed_references
 from pipeline.features.encoders import load_clip
 from pipeline.metrics.judge import EvaluationParams
@@ -14,7 +13,7 @@ def embed(dataset: str) -> None:
     params = load()
     wanted = section(EvaluationParams, params, "evaluation")
     judge = load_clip(wanted.judge, params, choose_device())
-    embed_images(wanted.judge, judge, ImageSet(dataset))
+    embed_images(wanted.judge, judge, dataset)
     embed_references(wanted.judge, judge, dataset, wanted.prompt)
 
 

@@ -2,17 +2,16 @@
 
 from pipeline.core.device import choose_device
 from pipeline.core.params import load, section
-from pipeline.core.paths import ImageSet
 from pipeline.features.encoders import load_clip
 from pipeline.features.tags import TagParams, embed_tags
 from stages import run
 
 
-def embed(clip: str, detector: str, dataset: str, drawn: bool = False) -> None:
-    """Write data/features/CLIP/tagged/DETECTOR/DATASET; with --drawn, data/features/CLIP/synthetic/DATASET/tagged/DETECTOR."""
+def embed(clip: str, detector: str, dataset: str) -> None:
+    """Write data/features/CLIP/tagged/DATASET/DETECTOR."""
     params = load()
     prompt = section(TagParams, params, "tag").prompt
-    embed_tags(clip, load_clip(clip, params, choose_device()), detector, ImageSet(dataset, drawn), prompt)
+    embed_tags(clip, load_clip(clip, params, choose_device()), detector, dataset, prompt)
 
 
 if __name__ == "__main__":

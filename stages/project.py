@@ -7,7 +7,7 @@ from stages import run
 
 
 def project(clip: str, corpus: str) -> None:
-    """Write data/features/CLIP/synthetic/CORPUS/projected."""
+    """Write data/features/CLIP/synthetic/CORPUS-drawn/projected."""
     project_pairs(clip, corpus, section(ProjectionParams, load(), "projection"), choose_device())
 
 

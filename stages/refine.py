@@ -7,7 +7,7 @@ from stages import run
 
 
 def refine(clip: str, corpus: str) -> None:
-    """Write data/features/CLIP/synthetic/CORPUS/refined."""
+    """Write data/features/CLIP/synthetic/CORPUS-drawn/refined."""
     refine_pairs(clip, corpus, section(RefinementParams, load(), "refinement"), choose_device())
 
 

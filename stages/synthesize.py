@@ -7,7 +7,7 @@ from stages import run
 
 
 def draw(corpus: str) -> None:
-    """Write data/synthetic/CORPUS."""
+    """Write data/raw/CORPUS-drawn and data/corpus/CORPUS-drawn."""
     synthesize(corpus, section(SynthesisParams, load(), "synthesis"), choose_device())
 
 

@@ -15,7 +15,6 @@ from PIL import Image
 from pipeline.core import paths
 from pipeline.core.artefacts import MANIFEST, seal
 from pipeline.core.files import digest_file, read_json, write_json
-from pipeline.core.paths import ImageSet
 from pipeline.features.stores import Origin, write_store
 from pipeline.features.tagging import Detection, DetectorParams, tag_images
 from pipeline.features.tags import embed_tags
@@ -25,8 +24,8 @@ CLIP, CLIP_DIGEST, WIDTH = "tiny", "c" * 64, 8
 DETECTOR, DETECTOR_DIGEST = "stub", "d" * 64
 LABELS = ["cat", "dog", "tree", "sun"]
 PROMPT = "a photo of a {}"
-# below the features of drawn pictures: as CLIP saw them, refined, projected, both
-PAIR_STORES = ("drawn", "refined/features", "projected/drawn", "projected/refined")
+# features of drawn pictures, and whether they are optimised and projected
+PAIR_STORES = {"drawn": (False, False), "optimised": (True, False), "projected": (False, True), "both": (True, True)}
 
 
 def seal_again(path: Path) -> None:
@@ -100,34 +99,44 @@ def write_pairs(corpus: str, rows: Sequence[int], features: np.ndarray, found: S
                 clip: Any = None) -> None:
     """Plain pictures drawn of some rows of a corpus, with the store of their features and what was found in them, in the space of `clip`
     (else of `StubClip`)."""
-    pictures, clip = ImageSet(corpus, drawn=True), clip or StubClip()
-    pictures.folder.mkdir(parents=True, exist_ok=True)
-    table = pq.read_table(paths.corpus_table(corpus)).take(list(rows))
-    keys, shard = [f"{row:09d}" for row in rows], "pictures-000000.tar"
-    write_pictures(pictures.folder / shard, {key: Image.new("RGB", (8, 8), (row % 256, 0, 0)) for key, row in zip(keys, rows, strict=True)},
-                   dict(zip(keys, table["text"].to_pylist(), strict=True)))
+    dataset, clip, table = paths.drawn(corpus), clip or StubClip(), pq.read_table(paths.corpus_table(corpus))
+    paths.raw(dataset).mkdir(parents=True, exist_ok=True)
+    paths.corpus(dataset).mkdir(parents=True, exist_ok=True)
+    keys, shard, drawn = [f"{row:09d}" for row in rows], "pictures-000000.tar", table.take(list(rows))
+    pictures = {key: Image.new("RGB", (8, 8), (row % 256, 0, 0)) for key, row in zip(keys, rows, strict=True)}
+    write_pictures(paths.raw(dataset) / shard, pictures, dict(zip(keys, drawn["text"].to_pylist(), strict=True)))
     pq.write_table(pa.table({
-        "image_id": table["caption_id"], "path": [f"{shard}!{key}.png" for key in keys], "split": table["split"], "text": table["text"],
+        "image_id": drawn["caption_id"], "path": [f"{shard}!{key}.png" for key in keys], "split": drawn["split"], "text": drawn["text"],
         "attempts": [1] * len(keys),
-    }), pictures.table)
-    write_json(pictures.folder / "report.json", {"asked": len(rows), "drawn": len(rows), "drawn_again": 0, "blanked_for_good": [],
-                                                 "captions_in_corpus": pq.read_metadata(paths.corpus_table(corpus)).num_rows})
-    seal(pictures.folder)
+    }), paths.image_table(dataset))
+    ids = pa.array([key if row in rows else None for row, key in enumerate(table["caption_id"].to_pylist())], pa.string())
+    pq.write_table(table.set_column(1, "image_id", ids), paths.corpus_table(dataset))
+    write_json(paths.corpus(dataset) / "report.json", {
+        "asked": len(rows), "drawn": len(rows), "drawn_again": 0, "blanked_for_good": [], "captions_in_corpus": table.num_rows,
+        "corpus_digest": digest_file(paths.corpus_table(corpus)),
+    })
+    seal(paths.raw(dataset))
+    seal(paths.corpus(dataset))
     write_pair_store(corpus, "drawn", features, clip.digest)
-    write_found(pictures, found or [[]] * len(rows), clip)
+    write_found(dataset, found or [[]] * len(rows), clip)
 
 
-def write_found(pictures: ImageSet, found: Sequence[Sequence[Detection]], clip: Any = None) -> None:
+def write_found(dataset: str, found: Sequence[Sequence[Detection]], clip: Any = None) -> None:
     """What was found in pictures that lie there with their features, as tags and in the space of `clip` (else of `StubClip`)."""
-    tag_images(DETECTOR, ToldDetector(found), pictures)
-    embed_tags(CLIP, clip or StubClip(), DETECTOR, pictures, PROMPT)
+    tag_images(DETECTOR, ToldDetector(found), dataset)
+    embed_tags(CLIP, clip or StubClip(), DETECTOR, dataset, PROMPT)
+
+
+def pair_store(corpus: str, name: str) -> Path:
+    """Where one of `PAIR_STORES` lies."""
+    return paths.pseudo_features(CLIP, paths.drawn(corpus), *PAIR_STORES[name])
 
 
 def write_pair_store(corpus: str, name: str, features: np.ndarray, clip_digest: str = CLIP_DIGEST) -> None:
     """One of `PAIR_STORES`."""
-    origin = Origin(CLIP, clip_digest, features.shape[1], "none", digest_file(ImageSet(corpus, drawn=True).table), "float32")
-    write_store(paths.synthetic_features(CLIP, corpus) / name, features, origin)
-    seal(paths.synthetic_features(CLIP, corpus) / name.split("/")[0])
+    path, table = pair_store(corpus, name), paths.image_table(paths.drawn(corpus))
+    write_store(path, features, Origin(CLIP, clip_digest, features.shape[1], "none", digest_file(table), "float32"))
+    seal(path if name == "drawn" else path.parent)
 
 
 def _seen(brightness: float) -> list[Detection]:

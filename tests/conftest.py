@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pipeline.core.errors import UserError
-from pipeline.features.data import Corpus
 from pipeline.features.encoders import Clip, ClipParams
 from pipeline.features.retrieval import Index, nearest_others
 from pipeline.foundation.contrastive import Recipe, write_untrained
 from pipeline.language.decoders import Decoder
 from pipeline.methods.base import VectorMapper
+from pipeline.needs.base import Inputs
+from pipeline.needs.text import Neighbours, Sentences, Text
 from tests.project import Project
 
 torch.set_num_threads(1)  # models this small lose by threads, and sums keep their order
@@ -78,14 +79,15 @@ def unit_rows() -> Callable[[int, int, int], NDArray[np.float32]]:
 
 
 @pytest.fixture
-def make_corpus() -> Callable[..., Corpus]:
+def make_corpus() -> Callable[..., Inputs]:
     """make_corpus(rows, width, neighbours): a corpus of random features with its real neighbours."""
 
-    def make(rows: int = 40, width: int = 8, neighbours: int = 6, seed: int = 0) -> Corpus:
+    def make(rows: int = 40, width: int = 8, neighbours: int = 6, seed: int = 0) -> Inputs:
         features = _unit_rows(rows, width, seed).astype(np.float16)
         norms = torch.from_numpy(np.random.default_rng(seed + 1).uniform(5, 15, rows).astype(np.float32))
         near = nearest_others(Index(torch.from_numpy(features)), features, range(rows), neighbours)[1].astype(np.int32)
-        return Corpus("scenes", [f"caption {row}" for row in range(rows)], torch.from_numpy(features), norms, torch.from_numpy(near))
+        sentences = Sentences("scenes", [f"caption {row}" for row in range(rows)], torch.from_numpy(features), norms)
+        return Inputs({Text: sentences, Neighbours: torch.from_numpy(near)})
 
     return make
 

@@ -29,7 +29,8 @@ def tiny_params() -> dict[str, Any]:
     params = read_params(ROOT)
     for section in (params["world"], params["extract"]):
         del section["album"], section["scenes-pairs"]
-    params["embed"]["text"]["corpora"] = params["embed"]["images"]["datasets"] = params["evaluation"]["datasets"] = ["scenes"]
+    params["embed"]["text"]["corpora"] = params["evaluation"]["datasets"] = ["scenes"]
+    params["embed"]["images"]["datasets"] = params["tag"]["datasets"] = ["scenes", "scenes-drawn"]
     setting = {"test": "scenes", "support": "scenes"}
     params["settings"]["pictures"] = {"in-domain": setting, "validation": {**setting, "split": "val"}}
     params["world"]["scenes"].update(corpus=120, unlabelled=2, val=10, test=24)
@@ -37,7 +38,6 @@ def tiny_params() -> dict[str, Any]:
     params["decoders"]["small"].update(layers=1, heads=2, width=64)
     params["recipes"]["small"].update(steps=40, batch=32, learning_rate=0.004, warmup=4, evaluate_every=10, snapshot_every=10)
     params["systems"] = {name: params["systems"][name] for name in ("decap", "knight", "raw", "syntic")}
-    params["tag"]["datasets"] = ["scenes"]
     params["detectors"]["detector"]["batch"] = 16
     params["synthesis"].update(captions=40, steps=2, batch=16)
     params["refinement"].update(steps=20, batch=16, evaluate_every=10, snapshot_every=10)

@@ -26,9 +26,9 @@ def of_another_clip(project: Project) -> str:
 
 
 def of_other_pictures(project: Project) -> str:
-    path = project.folder / "data/tags/detector/image/scenes/tags.json"
+    path = project.folder / "data/tags/detector/scenes/tags.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "source_digest": "0" * 64}))
-    return "tags/detector/image/scenes"
+    return "tags/detector/scenes"
 
 
 def of_an_earlier_version(project: Project) -> str:

@@ -13,13 +13,13 @@ from pipeline.captioning import Captioner, caption_settings
 from pipeline.core import paths
 from pipeline.core.artefacts import MANIFEST
 from pipeline.core.files import digest_tree, read_json
-from pipeline.core.paths import ImageSet
 from pipeline.features.encoders import Clip
 from pipeline.features.retrieval import Index
 from pipeline.features.tagging import Detection, tag_images
 from pipeline.features.tags import embed_tags
-from pipeline.inputs import Captioning
 from pipeline.language import decoders
+from pipeline.needs.tags import Objects
+from pipeline.needs.text import Text
 from pipeline.systems import find_system
 from pipeline.training import train_system
 from tests.artefacts import CLIP, DETECTOR, LABELS, PROMPT, ToldDetector, edit_json, seal_again
@@ -94,10 +94,11 @@ def test_every_picture_of_a_setting_is_captioned_in_the_order_of_its_table(insid
     assert list(captions_of(name, "validation")) == [f"i{number}" for number in range(8, IMAGES)]
 
 
-@pytest.mark.parametrize(("name", "models", "indexes"), [("decap", 1, 0), ("clipre", 0, 1), ("raw", 1, 0)])
-def test_settings_share_a_model_and_sentences_and_an_index_is_built_only_where_one_is_searched(inside, monkeypatch, name, models, indexes):
+@pytest.mark.parametrize(("name", "models", "supports", "indexes"), [("decap", 1, 1, 0), ("clipre", 0, 1, 1), ("raw", 1, 0, 0)])
+def test_settings_share_a_model_and_sentences_and_an_index_is_built_only_where_one_is_searched(inside, monkeypatch, name, models, supports,
+                                                                                               indexes):
     calls: list[str] = []
-    for owner, function in ((decoders, "load"), (Captioning, "support"), (Index, "__init__")):
+    for owner, function in ((decoders, "load"), (Text, "load"), (Index, "__init__")):
         def counted(*arguments, real=getattr(owner, function), label=f"{owner.__name__}.{function}"):  # noqa: B008
             calls.append(label)
             return real(*arguments)
@@ -105,7 +106,7 @@ def test_settings_share_a_model_and_sentences_and_an_index_is_built_only_where_o
         monkeypatch.setattr(owner, function, counted)
     caption(name, VALIDATION)
     assert calls.count("pipeline.language.decoders.load") == models
-    assert calls.count("Captioning.support") == 1
+    assert calls.count("Text.load") == supports
     assert calls.count("Index.__init__") == indexes
 
 
@@ -160,7 +161,7 @@ def test_another_model_other_pictures_another_corpus_and_other_code_caption_agai
     assert sizes == BATCHES["in-domain"]
     caption("decap", {"systems.decap.seed": 1})
     assert sizes == BATCHES["in-domain"]
-    store = ImageSet("scenes").features(CLIP) / "zarr.json"
+    store = paths.image_features(CLIP, "scenes") / "zarr.json"
     store.write_text(store.read_text() + "\n")
     seal_again(store)
     caption("decap", {"systems.decap.seed": 1})
@@ -220,8 +221,8 @@ def look_again(name: str, clip: Clip, found: list[list[Detection]], digest: str)
     """What another detector found in the pictures of the setting."""
     detector = ToldDetector(found)
     detector.digest = digest
-    tag_images(name, detector, ImageSet("scenes"))
-    embed_tags(CLIP, clip, name, ImageSet("scenes"), PROMPT)
+    tag_images(name, detector, "scenes")
+    embed_tags(CLIP, clip, name, "scenes", PROMPT)
 
 
 def test_a_settings_own_detector_tells_what_it_saw_in_place_of_the_one_in_training(inside, tiny_clip, monkeypatch):
@@ -230,7 +231,7 @@ def test_a_settings_own_detector_tells_what_it_saw_in_place_of_the_one_in_traini
     real = Captioner.caption
 
     def listen(self, seen, *arguments):
-        told.extend([LABELS[i] for i in row if i >= 0] for row in seen.objects.ids.tolist())
+        told.extend([LABELS[i] for i in row if i >= 0] for row in seen.of(Objects).ids.tolist())
         return real(self, seen, *arguments)
 
     monkeypatch.setattr(Captioner, "caption", listen)
@@ -243,7 +244,7 @@ def test_a_settings_own_detector_tells_what_it_saw_in_place_of_the_one_in_traini
 
 def test_another_detectors_tags_are_refused_where_nobody_asked_for_them(inside, tiny_clip, user_error):
     look_again(DETECTOR, tiny_clip, [[]] * IMAGES, "e" * 64)
-    assert "was made with another detector than syntic was trained with" in user_error(caption, "syntic")
+    assert f"was made with another detector {DETECTOR} than {paths.model('syntic')}" in user_error(caption, "syntic")
     look_again(DETECTOR, tiny_clip, [[]] * IMAGES, "d" * 64)
     caption("syntic")
 
@@ -257,5 +258,5 @@ def test_a_system_whose_model_is_missing_or_of_other_parameters_is_told_what_to_
 
 def test_a_model_of_another_clip_is_refused(inside, user_error):
     file = paths.model("decap") / "system.json"
-    edit_json(file, clip_digest="0" * 64)
-    assert "was trained with another CLIP" in user_error(caption, "decap")
+    edit_json(file, models={f"CLIP {CLIP}": "0" * 64})
+    assert f"was made with another CLIP {CLIP} than {paths.model('decap')}" in user_error(caption, "decap")

@@ -52,6 +52,10 @@ def test_a_methods_own_module_is_the_one_whose_digests_its_systems_depend_on(nam
     assert find_method(name).__module__ == METHODS[name].partition(":")[0]
 
 
+def test_captioning_waits_for_the_clip_with_which_a_method_may_read_sentences() -> None:
+    assert "data/foundation/${item.clip}" in template("caption")["deps"]
+
+
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").iterdir()), ids=lambda preset: preset.stem)
 def test_the_graph_stands_with_the_parameters_of_a_preset(preset: Path, tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
@@ -59,7 +63,7 @@ def test_the_graph_stands_with_the_parameters_of_a_preset(preset: Path, tmp_path
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         stages = {stage.name.split("@")[0] for stage in repo.index.stages}
     assert {"extract", "embed_text", "index", "train"} <= stages
-    assert not {"synthesize", "embed_drawn", "refine", "project"} & stages
+    assert not {"synthesize", "refine", "project"} & stages
 
 
 def alone(system: str):
@@ -67,7 +71,9 @@ def alone(system: str):
 
 
 def nothing_drawn(params: dict) -> None:
-    params["synthesis"].update(corpora=[], clips=[], detectors=[])
+    params["synthesis"].update(corpora=[], clips=[])
+    for datasets in (params["embed"]["images"]["datasets"], params["tag"]["datasets"]):
+        datasets.remove("scenes-drawn")
     del params["systems"]["syntic"]
 
 

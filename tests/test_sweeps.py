@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +16,13 @@ import pytest
 from pipeline import sweeps, training
 from pipeline.captioning import Captioner
 from pipeline.core import paths
-from pipeline.core.files import digest_tree, read_json, write_json
-from pipeline.core.paths import ImageSet
+from pipeline.core.artefacts import seal
+from pipeline.core.files import digest_file, digest_tree, read_json, write_json
 from pipeline.core.resume import held
 from pipeline.features.embedding import embed_images
 from pipeline.features.encoders import Clip
 from pipeline.features.indexing import IndexParams, index_corpus
+from pipeline.features.stores import Origin, write_store
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.sweep_table import Row, comparisons, read_rows
 from pipeline.sweeps import fingerprint, run_sweep, variant_for
@@ -30,7 +32,7 @@ from pipeline.tasks.caption import TASK
 from pipeline.training import train_system
 from tests.artefacts import CLIP, DETECTOR, edit_json, edit_table, seal_again
 from tests.interruption import Interrupted, interrupt_at
-from tests.tiny_systems import CPU, PARAMS, TEXT_ONLY, make_project, params, write_params
+from tests.tiny_systems import CPU, IMAGES, PARAMS, TEXT_ONLY, make_project, params, write_params
 
 SETTING = "pictures.in-domain"
 TABLE = paths.SWEEPS / "mine.csv"
@@ -46,6 +48,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_clip_folder: Path, ti
     """A project in which nothing is trained yet."""
     folder = tmp_path_factory.mktemp("sweeps")
     make_project(folder, tiny_clip_folder, tiny_clip)
+    with contextlib.chdir(folder):
+        seen = paths.image_features("judge", "scenes")
+        origin = Origin("judge", "j" * 64, 8, "none", digest_file(paths.image_table("scenes")), "float32")
+        write_store(seen, np.ones((IMAGES, 8), np.float32), origin)
+        seal(seen)
     return folder
 
 
@@ -118,13 +125,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 def used(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Folders of the models that caption in what follows."""
     folders: list[Path] = []
-    real = Captioner.of
+    real = Captioner.__init__
 
-    def note(folder, *arguments):
-        folders.append(folder)
-        return real(folder, *arguments)
+    def note(self, *arguments):
+        real(self, *arguments)
+        folders.append(self.folder)
 
-    monkeypatch.setattr(Captioner, "of", staticmethod(note))
+    monkeypatch.setattr(Captioner, "__init__", note)
     return folders
 
 
@@ -218,11 +225,11 @@ def row_of(name: str, values: dict[str, Any] | None = None) -> str:
 
 
 @pytest.mark.parametrize("name", ["decap", "raw", "clipre", "syntic"])
-@pytest.mark.parametrize("changed", [paths.references_table("scenes"), ImageSet("scenes").table])
+@pytest.mark.parametrize("changed", [paths.references_table("scenes"), paths.image_table("scenes")])
 def test_a_row_is_stale_when_its_test_data_change(inside, tiny_clip, changed, name):
     before = row_of(name)
     edit_table(changed, pq.read_table(changed).slice(1))
-    embed_images(CLIP, tiny_clip, ImageSet("scenes"))
+    embed_images(CLIP, tiny_clip, "scenes")
     assert row_of(name) != before
 
 
@@ -235,11 +242,11 @@ def touch(folder: Path) -> None:
 READS = {
     paths.text_features(CLIP, "scenes"): {"decap", "raw", "clipre", "knight", "capdec", "syntic"},
     paths.neighbours(CLIP, "scenes"): {"knight"},
-    ImageSet("scenes").features(CLIP): {"decap", "raw", "clipre", "knight", "capdec", "syntic"},
-    ImageSet("scenes").tagged(CLIP, DETECTOR): {"syntic"},
-    ImageSet("scenes", drawn=True).tagged(CLIP, DETECTOR): {"syntic"},
-    paths.projected(CLIP, "scenes") / "refined": {"syntic"},
-    paths.refined(CLIP, "scenes") / "features": set(),  # the projected ones of it are read
+    paths.image_features(CLIP, "scenes"): {"decap", "raw", "clipre", "knight", "capdec", "syntic"},
+    paths.tagged(CLIP, DETECTOR, "scenes"): {"syntic"},
+    paths.tagged(CLIP, DETECTOR, "scenes-drawn"): {"syntic"},
+    paths.projections(CLIP, "scenes-drawn") / "refined": {"syntic"},
+    paths.refined(CLIP, "scenes-drawn") / "features": set(),  # the projected ones of it are read
 }
 
 
@@ -259,7 +266,7 @@ def test_a_row_is_stale_when_features_that_its_system_reads_change_and_not_for_o
 @pytest.mark.parametrize(("values", "stale"), [({}, True), ({"train.objects": False}, False)])
 def test_a_row_is_stale_when_what_was_detected_changes_for_systems_that_are_told(inside, values, stale):
     before = row_of("syntic", values)
-    edit_json(ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json", prompt="another {}")
+    edit_json(paths.tagged(CLIP, DETECTOR, "scenes") / "tagged.json", prompt="another {}")
     assert (row_of("syntic", values) != before) == stale
 
 
@@ -375,8 +382,8 @@ def test_a_settings_own_captioning_values_count_in_a_sweep(inside):
 
 
 def test_tags_of_another_detector_than_the_one_in_training_are_refused(inside, user_error):
-    edit_json(ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json", detector_digest="0" * 64)
-    assert "was made with another detector than syntic was trained with" in user_error(sweep, systems=["syntic"])
+    edit_json(paths.tagged(CLIP, DETECTOR, "scenes") / "tagged.json", detector_digest="0" * 64)
+    assert f"was made with another detector {DETECTOR} than" in user_error(sweep, systems=["syntic"])
 
 
 def test_an_unknown_sweep_system_or_setting_is_answered_with_the_nearest_one(inside, user_error):

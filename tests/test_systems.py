@@ -12,7 +12,9 @@ from pipeline.systems import KINDS, Setting, System, find_system, make_method, s
 from tests.project import ROOT
 
 SYSTEM = {"method": "knight", "clip": "micro", "corpus": "scenes", "starts_from": "foundation/micro", "learns_from": "micro/text",
-          "looks_at": "micro/image", "looks_up": "micro/text", "decoder": "small", "recipe": "small", "suite": "pictures"}
+          "learns_with": "micro/text", "looks_at": "micro/image", "looks_up": "micro/text", "decoder": "small", "recipe": "small",
+          "suite": "pictures"}
+SYNTIC = {"method": "syntic", "learns_from": "micro/synthetic", "learns_with": "micro/tagged", "looks_at": "micro/tagged"}
 SETTINGS = {
     "in-domain": {"test": "scenes", "support": "scenes"}, "target-support": {"test": "scenes", "support": "album"},
     "cross-domain": {"test": "album", "support": "scenes"}, "cross-domain-tt": {"test": "album", "support": "album"},
@@ -34,19 +36,17 @@ def found(**changes: Any) -> tuple[System, Method]:
 
 @pytest.mark.parametrize("method", ["knight", "decap", "clipre", "syntic"])
 def test_a_method_that_looks_sentences_up_is_tested_with_every_support(method):
-    looks_at = "micro/tagged" if method == "syntic" else "micro/image"
-    learns_from = "micro/synthetic" if method == "syntic" else "micro/text"
-    settings = settings_of(*found(method=method, looks_at=looks_at, learns_from=learns_from), params())
+    settings = settings_of(*found(**(SYNTIC if method == "syntic" else {"method": method})), params())
     assert list(settings) == list(SETTINGS)
     assert settings["greedy"] == Setting("album", "album", captioning={"beams": 1})
 
 
 @pytest.mark.parametrize(("method", "changes"), [
     ("capdec", {}), ("raw", {"starts_from": "models/decap", "recipe": "none"}),
-    ("syntic", {"looks_at": "micro/tagged", "learns_from": "micro/synthetic", "train": {"project": False}}),
+    ("syntic", {**SYNTIC, "train": {"project": False}}),
 ])
 def test_a_method_that_looks_nothing_up_is_tested_once_where_settings_differ_by_their_support_only(method, changes):
-    assert list(settings_of(*found(method=method, **changes), params())) == APART
+    assert list(settings_of(*found(**{"method": method, **changes}), params())) == APART
 
 
 def test_a_system_is_tested_in_the_settings_of_its_own_suite():
@@ -62,13 +62,13 @@ def test_an_unknown_system_is_answered_with_the_nearest_one(user_error):
 
 
 @pytest.mark.parametrize(("changes", "named"), [
-    ({"learns_from": "micro/image"}, "systems.mine.learns_from is 'micro/image', which holds no neighbours: name text there"),
-    ({"looks_at": "micro/text"}, "systems.mine.looks_at is 'micro/text', which holds no images: name image or tagged there"),
-    ({"looks_up": "micro/image"}, "systems.mine.looks_up is 'micro/image', which holds no text: name text there"),
-    ({"method": "syntic"}, "systems.mine.learns_from is 'micro/text', which holds no pairs: name synthetic there"),
-    ({"method": "syntic", "learns_from": "micro/image"}, "which holds no tags: name synthetic there"),
-    ({"method": "syntic", "learns_from": "micro/text", "train": {"objects": False}}, "holds no pairs: name image or synthetic there"),
-    ({"method": "syntic", "learns_from": "micro/synthetic"}, "looks_at is 'micro/image', which holds no tags: name tagged there"),
+    ({"learns_from": "micro/image", "learns_with": "micro/image"},
+     "systems.mine.learns_with is 'micro/image', which holds no Text: name text there, or in learns_from"),
+    ({"looks_at": "micro/text"}, "systems.mine.looks_at is 'micro/text', which holds no Images: name image or tagged there"),
+    ({"looks_up": "micro/image"}, "systems.mine.looks_up is 'micro/image', which holds no Text: name text there"),
+    ({**SYNTIC, "learns_from": "micro/text"}, "holds no PseudoFeatures: name synthetic there, or in learns_from"),
+    ({**SYNTIC, "learns_with": "micro/text"}, "learns_with is 'micro/text', which holds no Objects: name tagged there, or in learns_from"),
+    ({**SYNTIC, "looks_at": "micro/image"}, "looks_at is 'micro/image', which holds no Objects: name tagged there"),
 ])
 def test_a_slot_that_does_not_hold_what_the_method_needs_is_answered_with_the_kinds_that_do(user_error, changes, named):
     assert named in user_error(found, **changes)
@@ -77,7 +77,8 @@ def test_a_slot_that_does_not_hold_what_the_method_needs_is_answered_with_the_ki
 @pytest.mark.parametrize("changes", [
     {"method": "capdec", "looks_up": "other/image"}, {"method": "clipre", "learns_from": "micro/tagged"},
     {"method": "raw", "learns_from": "micro/image", "looks_up": "micro/tagged"}, {"looks_up": "other/text"},
-    {"method": "syntic", "learns_from": "micro/image", "train": {"objects": False}}, {"looks_at": "micro/tagged"},
+    {**SYNTIC, "learns_from": "micro/tagged", "learns_with": "micro/synthetic"}, {"looks_at": "micro/tagged"},
+    {**SYNTIC, "learns_with": "micro/text", "train": {"objects": False}}, {"learns_from": "micro/image"},
 ])
 def test_a_slot_that_is_not_used_may_hold_anything_and_a_used_one_whatever_fits(changes):
     found(**changes)
@@ -90,6 +91,7 @@ def test_a_slot_that_is_not_used_may_hold_anything_and_a_used_one_whatever_fits(
     ({"starts_from": "models/.."}, "params.yaml: starts_from: '..' cannot be a name"),
     ({"looks_at": "micro/pictures"}, f"the second name must be one of {', '.join(KINDS)}"),
     ({"learns_from": "judge/text"}, "learns_from is 'judge/text', but the system's clip is 'micro'"),
+    ({"learns_with": "judge/text"}, "learns_with is 'judge/text', but the system's clip is 'micro'"),
     ({"looks_at": "judge/image"}, "looks_at is 'judge/image', but the system's clip is 'micro'"),
     ({"start_from": "models/decap"}, "systems.mine.start_from is not a parameter; did you mean 'starts_from'"),
 ])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.captioning import Captioner
+from pipeline.captioning import caption_settings
 from pipeline.core import paths
 from pipeline.core.artefacts import MANIFEST
 from pipeline.core.files import digest_tree, read_json
@@ -264,7 +264,7 @@ def test_every_training_sentence_is_seen_once_an_epoch_and_held_out_ones_never(m
 
 @pytest.mark.parametrize(("train_rows", "heldout_rows", "told"), [
     (3, 10, "3 training sentences are too few for batches of 4: lower the recipe's batch"),
-    (0, 10, "0 training sentences are too few"), (30, 0, "is held out, by which weights are chosen: raise extract."),
+    (0, 10, "0 training sentences are too few"), (30, 0, "is held out, by which weights are chosen: raise its corpus's heldout"),
 ])
 def test_too_small_a_corpus_is_told_with_what_helps(make_corpus, make_decoder, noisy, tmp_path, user_error, train_rows, heldout_rows, told):
     trainer = Trainer(noisy.training_condition, make_decoder(), make_corpus(), sentences(40), np.arange(train_rows),
@@ -341,10 +341,11 @@ def test_a_system_that_is_not_trained_adopts_the_model_it_starts_from_under_its_
     assert equal(weights_of("raw"), weights_of("decap"))
     card, start = (read_json(paths.model(name) / "system.json") for name in ("raw", "decap"))
     assert (card["name"], card["method"], card["starts_from"], card["recipe"]) == ("raw", "raw", "models/decap", "none")
-    assert {key: card[key] for key in ("clip_digest", "corpus_digest", "parameters")} == {
-        key: start[key] for key in ("clip_digest", "corpus_digest", "parameters")}
+    assert {key: card[key] for key in ("models", "corpus_digest", "parameters")} == {
+        key: start[key] for key in ("models", "corpus_digest", "parameters")}
     assert read_json(paths.curve("raw")) == []
-    assert Captioner.load("raw", find_system("raw", params()), card["clip_digest"], CPU).decoder is not None
+    caption_settings("raw", find_system("raw", params()), params(), CPU)
+    assert len(read_json(paths.captions_file("raw", "in-domain"))) == 8
 
 
 def test_a_method_that_is_trained_may_adopt_a_model_too(inside):
@@ -369,7 +370,8 @@ def test_a_method_without_a_decoder_has_a_card_and_no_weights(inside):
     assert [file.name for file in paths.model("clipre").iterdir() if file.name != MANIFEST] == ["system.json"]
     system = find_system("clipre", params())
     assert not make_method("clipre", system).has_decoder
-    assert Captioner.load("clipre", system, "whatever", CPU).decoder is None
+    caption_settings("clipre", system, params(), CPU)
+    assert len(read_json(paths.captions_file("clipre", "in-domain"))) == 8
     assert read_json(paths.curve("clipre")) == []
 
 

@@ -17,7 +17,6 @@ from ruamel.yaml import YAML
 
 from pipeline.core import paths
 from pipeline.core.artefacts import seal
-from pipeline.core.paths import ImageSet
 from pipeline.features.embedding import embed_images, embed_text
 from pipeline.features.encoders import Clip
 from pipeline.features.indexing import IndexParams, index_corpus
@@ -27,7 +26,8 @@ from tests.artefacts import CLIP, DETECTOR, PROMPT, StubDetector, write_corpus, 
 CPU = torch.device("cpu")
 IMAGES = 12  # the first eight of them are tested, the others validate
 TEXT_ONLY = {"clip": CLIP, "corpus": "scenes", "starts_from": f"foundation/{CLIP}", "learns_from": f"{CLIP}/text",
-             "looks_at": f"{CLIP}/image", "looks_up": f"{CLIP}/text", "decoder": "small", "recipe": "small", "suite": "pictures"}
+             "learns_with": f"{CLIP}/text", "looks_at": f"{CLIP}/image", "looks_up": f"{CLIP}/text", "decoder": "small",
+             "recipe": "small", "suite": "pictures"}
 PARAMS: dict[str, Any] = {
     "clips": {CLIP: {"batch": 16}}, "detectors": {DETECTOR: {}},
     "tag": {"detectors": [DETECTOR], "datasets": ["scenes"], "clips": [CLIP], "prompt": PROMPT},
@@ -37,7 +37,8 @@ PARAMS: dict[str, Any] = {
         "decap": {"method": "decap", **TEXT_ONLY, "caption": {"temperature": 0.1}},
         "raw": {"method": "raw", **TEXT_ONLY, "starts_from": "models/decap", "recipe": "none"},
         "clipre": {"method": "clipre", **TEXT_ONLY, "recipe": "none"},
-        "syntic": {"method": "syntic", **TEXT_ONLY, "learns_from": f"{CLIP}/synthetic", "looks_at": f"{CLIP}/tagged",
+        "syntic": {"method": "syntic", **TEXT_ONLY, "corpus": "scenes-drawn", "learns_from": f"{CLIP}/synthetic",
+                   "learns_with": f"{CLIP}/tagged", "looks_at": f"{CLIP}/tagged",
                    "train": {"heads": 2, "detector": DETECTOR, "limit": 3}, "caption": {"temperature": {"scenes": 0.1}}},
     },
     "settings": {"pictures": {"in-domain": {"test": "scenes", "support": "scenes"}}},
@@ -74,16 +75,16 @@ def make_project(folder: Path, clip_folder: Path, clip: Clip) -> None:
         write_pairs("scenes", list(range(10)), rng.normal(size=(10, 8)).astype(np.float32), StubDetector().detect(shades()[:10]), clip)
         refine_pairs(CLIP, "scenes", RefinementParams(steps=2, learning_rate=0.1, batch=4), CPU)
         project_pairs(CLIP, "scenes", ProjectionParams({"scenes": 0.1}), CPU)
-        pictures = ImageSet("scenes")
-        pictures.folder.mkdir(parents=True)
+        paths.raw("scenes").mkdir(parents=True)
         for number, image in enumerate(shades()):
-            image.save(pictures.folder / f"{number}.png")
+            image.save(paths.raw("scenes") / f"{number}.png")
         ids, splits = [f"i{number}" for number in range(IMAGES)], ["test"] * 8 + ["val"] * 4
-        pq.write_table(pa.table({"image_id": ids, "path": [f"{number}.png" for number in range(IMAGES)], "split": splits}), pictures.table)
+        pq.write_table(pa.table({"image_id": ids, "path": [f"{number}.png" for number in range(IMAGES)], "split": splits}),
+                       paths.image_table("scenes"))
         pq.write_table(pa.table({"image_id": ids, "text": ["a red dog"] * IMAGES, "split": splits}), paths.references_table("scenes"))
         seal(paths.corpus("scenes"))
-        embed_images(CLIP, clip, pictures)
-        write_found(pictures, StubDetector().detect(shades()), clip)
+        embed_images(CLIP, clip, "scenes")
+        write_found("scenes", StubDetector().detect(shades()), clip)
         write_params(PARAMS)
 
 

@@ -15,9 +15,9 @@ PLACES = (
     "world.*", "extract.*", "clips.*", "detectors.*", "decoders.*", "recipes.*", "systems.*", "settings.*", "settings.*.*", "sweeps.*",
     "projection.temperature.*", "embed.text.clips[]", "embed.text.corpora[]", "embed.images.clips[]", "embed.images.datasets[]",
     "index.corpora[]", "tag.detectors[]", "tag.datasets[]", "tag.clips[]", "synthesis.corpora[]", "synthesis.clips[]",
-    "synthesis.detectors[]", "synthesis.generator", "evaluation.judge", "evaluation.datasets[]", "systems.*.method", "systems.*.clip",
-    "systems.*.corpus", "systems.*.decoder", "systems.*.recipe", "systems.*.suite", "systems.*.starts_from/", "systems.*.learns_from/",
-    "systems.*.looks_at/", "systems.*.looks_up/",
+    "synthesis.generator", "evaluation.judge", "evaluation.datasets[]", "systems.*.method", "systems.*.clip", "systems.*.corpus",
+    "systems.*.decoder", "systems.*.recipe", "systems.*.suite", "systems.*.starts_from/", "systems.*.learns_from/",
+    "systems.*.learns_with/", "systems.*.looks_at/", "systems.*.looks_up/",
 )
 """Where params.yaml holds names: `*` are a mapping's keys, `[]` a list's entries, `/` two names with a slash between them."""
 

@@ -5,7 +5,6 @@ Names come from params.yaml and command lines: one that could lead elsewhere is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.names import checked
@@ -21,38 +20,6 @@ def _at(*names: str) -> Path:
     return DATA.joinpath(*map(checked, names))
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """The pictures of a data set; with `drawn`, those that were drawn of its captions."""
-
-    dataset: str
-    drawn: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """Where the pictures lie; the table's paths start here."""
-        return _at("synthetic", self.dataset) if self.drawn else raw(self.dataset)
-
-    @property
-    def table(self) -> Path:
-        """image_id, path and split of every picture."""
-        return (self.folder if self.drawn else corpus(self.dataset)) / "images.parquet"
-
-    def features(self, clip: str) -> Path:
-        """One row per picture, in the table's order."""
-        return synthetic_features(clip, self.dataset) / "drawn" if self.drawn else _at("features", clip, "image", self.dataset)
-
-    def tags(self, detector: str) -> Path:
-        """What a detector found in the pictures."""
-        return _at("tags", detector, "synthetic" if self.drawn else "image", self.dataset)
-
-    def tagged(self, clip: str, detector: str) -> Path:
-        """The same in a CLIP's space."""
-        if self.drawn:
-            return _at("features", clip, "synthetic", self.dataset, "tagged", detector)
-        return _at("features", clip, "tagged", detector, self.dataset)
-
-
 def foundation(model: str) -> Path:
     return _at("foundation", model)
 
@@ -65,8 +32,18 @@ def corpus(dataset: str) -> Path:
     return _at("corpus", dataset)
 
 
+def drawn(corpus: str) -> str:
+    """The data set of the pictures that are drawn of a corpus's captions."""
+    return f"{corpus}-drawn"
+
+
 def corpus_table(dataset: str) -> Path:
     return corpus(dataset) / "corpus.parquet"
+
+
+def image_table(dataset: str) -> Path:
+    """image_id, path below the raw folder, and split of every picture."""
+    return corpus(dataset) / "images.parquet"
 
 
 def references_table(dataset: str) -> Path:
@@ -85,17 +62,34 @@ def reference_features(clip: str, dataset: str) -> Path:
     return _at("features", clip, "references", dataset)
 
 
-def synthetic_features(clip: str, corpus: str) -> Path:
-    """What is known of the pictures drawn of a corpus's captions: as CLIP saw them, refined, projected, tagged."""
-    return _at("features", clip, "synthetic", corpus)
+def image_features(clip: str, dataset: str) -> Path:
+    """One row per picture, in the image table's order."""
+    return _at("features", clip, "image", dataset)
 
 
-def refined(clip: str, corpus: str) -> Path:
-    return synthetic_features(clip, corpus) / "refined"
+def tags(detector: str, dataset: str) -> Path:
+    """What a detector found in a data set's pictures."""
+    return _at("tags", detector, dataset)
 
 
-def projected(clip: str, corpus: str) -> Path:
-    return synthetic_features(clip, corpus) / "projected"
+def tagged(clip: str, detector: str, dataset: str) -> Path:
+    """The same in a CLIP's space."""
+    return _at("features", clip, "tagged", dataset, detector)
+
+
+def pseudo_features(clip: str, dataset: str, optimized: bool, projected: bool) -> Path:
+    """Features of drawn pictures as CLIP saw them, optimised (SynTIC Eq. 2), projected (Eq. 3), or both."""
+    if projected:
+        return projections(clip, dataset) / ("refined" if optimized else "drawn")
+    return refined(clip, dataset) / "features" if optimized else image_features(clip, dataset)
+
+
+def refined(clip: str, dataset: str) -> Path:
+    return _at("features", clip, "synthetic", dataset, "refined")
+
+
+def projections(clip: str, dataset: str) -> Path:
+    return _at("features", clip, "synthetic", dataset, "projected")
 
 
 def model(system: str) -> Path:

@@ -15,7 +15,6 @@ from pipeline.core import paths
 from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, digest_of
-from pipeline.core.paths import ImageSet
 from pipeline.core.resume import resumable
 from pipeline.core.tables import read_table
 from pipeline.features.encoders import Clip
@@ -38,14 +37,14 @@ def embed_references(clip_name: str, clip: Clip, dataset: str, prompt: str) -> N
     _embed_texts(paths.reference_features(clip_name, dataset), clip, texts, origin, f"embed references of {dataset} with {clip_name}")
 
 
-def embed_images(clip_name: str, clip: Clip, pictures: ImageSet) -> None:
+def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
     """Write the store of a data set's pictures: one row per row of its image table, in that order."""
-    whole_if_sealed(pictures.folder)
-    files = [locate(pictures.folder, name) for name in read_table(pictures.table, ["path"])["path"]]
-    origin = _origin(clip_name, clip, pictures.table)
-    with resumable(pictures.features(clip_name), __name__, origin=asdict(origin), batch=clip.params.batch,
+    folder, table = whole_if_sealed(paths.raw(dataset)), paths.image_table(dataset)
+    files = [locate(folder, name) for name in read_table(table, ["path"])["path"]]
+    origin = _origin(clip_name, clip, table)
+    with resumable(paths.image_features(clip_name, dataset), __name__, origin=asdict(origin), batch=clip.params.batch,
                    files=[source_stamp(f) for f in files], **_machine(clip)) as work:
-        write_shards(work, (len(files), clip.width), origin, f"embed images of {pictures.dataset} with {clip_name}",
+        write_shards(work, (len(files), clip.width), origin, f"embed images of {dataset} with {clip_name}",
                      lambda start, stop: (clip.encode_files(files[start:stop]), 0))
 
 

@@ -21,7 +21,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.params import StrictParams
 from pipeline.core.resume import resumable
 from pipeline.features.retrieval import Index, nearest_others
-from pipeline.features.stores import SHARD_ROWS, FeatureStore, chunk_files, create_array, forget_description, read
+from pipeline.features.stores import SHARD_ROWS, chunk_files, create_array, forget_description, read, read_origin
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ def index_corpus(clip_name: str, corpus: str, params: IndexParams, device: torch
         array.attrs.update({"source_digest": store.origin.source_digest, "clip_digest": store.origin.clip_digest})
 
 
-def read_neighbours(store: FeatureStore, clip_name: str, corpus: str) -> NDArray[np.int32]:
-    """(N, K) rows of each caption's nearest others. Raises `UserError` if they were not found in this store."""
+def read_neighbours(clip_name: str, corpus: str) -> NDArray[np.int32]:
+    """(N, K) rows of each caption's nearest others. Raises `UserError` if they were not found in the features that are there."""
+    store = paths.text_features(clip_name, corpus)
+    origin = read_origin(store)
     folder = paths.neighbours(clip_name, corpus)
     if not (folder / "zarr.json").exists():
         raise UserError(f"{folder} is missing: add {corpus} to index.corpora in params.yaml and run `dvc repro`")
@@ -63,8 +65,8 @@ def read_neighbours(store: FeatureStore, clip_name: str, corpus: str) -> NDArray
         found = np.asarray(neighbours[...])
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{folder} is damaged ({error}): {repair(folder)}") from None
-    if made_from != (store.origin.source_digest, store.origin.clip_digest):
-        raise UserError(f"{folder} was made from another corpus or CLIP than {store.path}: {again(folder)}")
+    if made_from != (origin.source_digest, origin.clip_digest):
+        raise UserError(f"{folder} was made from another corpus or CLIP than {store}: {again(folder)}")
     if (found < 0).any():  # what Zarr reads where a chunk is missing
         raise UserError(f"{folder} lacks chunks: {repair(folder)}")
     return found

@@ -21,7 +21,6 @@ from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError, loading
 from pipeline.core.files import digest_file, digest_model, read_json, write_json
 from pipeline.core.params import Count, Share, StrictParams, section
-from pipeline.core.paths import ImageSet
 from pipeline.core.resume import resumable
 from pipeline.core.tables import read_table
 from pipeline.images import locate, open_image, source_stamp
@@ -131,16 +130,16 @@ def load_detector(name: str, params: dict[str, Any], device: torch.device) -> De
     return Detector(paths.foundation(name), section(DetectorParams, params, f"detectors.{name}"), device)
 
 
-def tag_images(name: str, detector: Detector, pictures: ImageSet) -> None:
+def tag_images(name: str, detector: Detector, dataset: str) -> None:
     """Write the tags of a data set's pictures: `tags.parquet`, a row per object, and `tags.json`."""
-    rows = read_table(pictures.table, ["image_id", "path"])
-    whole_if_sealed(pictures.folder)
-    files = [locate(pictures.folder, path) for path in rows["path"]]
-    size, source = detector.params.batch, digest_file(pictures.table)
-    with resumable(pictures.tags(name), __name__, images=source, files=[source_stamp(file) for file in files], detector=detector.digest,
-                   params=asdict(detector.params), precision=detector.precision, device=detector.device.type,
+    folder, table = whole_if_sealed(paths.raw(dataset)), paths.image_table(dataset)
+    rows = read_table(table, ["image_id", "path"])
+    files = [locate(folder, path) for path in rows["path"]]
+    size, source = detector.params.batch, digest_file(table)
+    with resumable(paths.tags(name, dataset), __name__, images=source, files=[source_stamp(file) for file in files],
+                   detector=detector.digest, params=asdict(detector.params), precision=detector.precision, device=detector.device.type,
                    threads=torch.get_num_threads()) as work:
-        for start, stop in work.shards(len(files), size, f"tag {pictures.dataset}", "images"):
+        for start, stop in work.shards(len(files), size, f"tag {dataset}", "images"):
             found = detector.detect([open_image(file) for file in files[start:stop]])
             _write_tags(work.folder / f"{start}.parquet", rows["image_id"][start:stop], found)
             work.record(str(start), files=[work.folder / f"{start}.parquet"])

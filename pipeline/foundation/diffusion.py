@@ -174,7 +174,7 @@ def measure(folder: Path) -> dict[str, Any]:
     """
     device = torch.device("cpu")
     detector = Detector(paths.foundation("detector"), DetectorParams(threshold=_threshold()), device)
-    params = SynthesisParams(corpora=(), clips=(), detectors=(), generator=folder.name, steps=_STEPS)
+    params = SynthesisParams(corpora=(), clips=(), generator=folder.name, steps=_STEPS)
     chosen = draw_pool("val", _SEED, _SCENES // 2)
     trial = {guidance: _recall(_drawn(folder, replace(params, guidance=guidance), chosen), chosen, detector).mean()
              for guidance in _GUIDANCE}

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.params import StrictParams
-from pipeline.features.data import Corpus, Seen
 from pipeline.language.condition import Condition
+from pipeline.needs.base import Inputs, Need, PictureNeed
+from pipeline.needs.images import Images
+from pipeline.needs.text import Text
 
 if TYPE_CHECKING:
     from pipeline.language.decoders import Decoder
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from pipeline.methods.phases import Phase, Trainer
 
 Supervision = Literal["text", "synthetic", "few-pairs", "paired"]
-Need = Literal["text", "neighbours", "pairs", "images", "tags"]
-"""text: sentences and their CLIP features. neighbours: each caption's nearest others. pairs: pictures of captions.
-images: features of whole pictures. tags: objects that a detector found in pictures."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +67,24 @@ class Method:
         self.caption_params = caption
 
     @property
-    def learns_from(self) -> frozenset[Need]:
-        """What training reads."""
-        return frozenset({"text"})
+    def learns_from(self) -> tuple[Need[Any], ...]:
+        """What training reads of the corpus."""
+        return (Text(),)
 
     @property
-    def looks_at(self) -> frozenset[Need]:
-        """What captioning reads, of pictures and of the support set."""
-        return frozenset({"images"})
+    def looks_at(self) -> tuple[PictureNeed[Any], ...]:
+        """What captioning reads of pictures."""
+        return (Images(),)
+
+    @property
+    def looks_up(self) -> tuple[Need[Any], ...]:
+        """What captioning reads of the support set."""
+        return ()
 
     @property
     def prefix_length(self) -> int:
         """P: how many embeddings stand before a caption."""
         return 1
-
-    @property
-    def tags(self) -> tuple[str, int] | None:
-        """The detector whose objects the method is told of, and how many a picture at most; None if it takes none."""
-        return None
-
-    @property
-    def refinement(self) -> tuple[bool, bool]:
-        """Whether the features of drawn pictures are read optimised (SynTIC, Eq. 2), and projected (Eq. 3)."""
-        return False, False
 
     def mapper(self, clip_width: int, lm_width: int, shape: str) -> nn.Module:
         """From a `Condition` to prefix embeddings (B, P, W) and their mask (B, P). shape: the decoder's `mapper` parameter."""
@@ -100,15 +94,15 @@ class Method:
         """How it is trained: by default one phase of cross-entropy on captions under `training_condition`."""
         return [trainer.cross_entropy()]
 
-    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+    def training_condition(self, corpus: Inputs, rows: Tensor, generator: torch.Generator) -> Condition:
         """What stands for the images of the captions at `rows` (B,). All randomness comes from `generator`."""
         raise NotImplementedError(f"{type(self).__name__} is not trained")
 
-    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Inputs, support: Inputs) -> Condition:
         """What the decoder gets for pictures."""
         raise NotImplementedError(f"{type(self).__name__} captions without a decoder")
 
-    def caption(self, seen: Seen, support: Corpus, decoder: Decoder | None, decoding: Decoding) -> list[str]:
+    def caption(self, seen: Inputs, support: Inputs, decoder: Decoder | None, decoding: Decoding) -> list[str]:
         """One caption per picture."""
         assert decoder is not None
         return decoder.generate(self.inference_condition(seen, support), decoding)

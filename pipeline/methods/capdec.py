@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pipeline.core.params import Spread
-from pipeline.features.data import Corpus, Seen
 from pipeline.language.condition import Condition
 from pipeline.methods.base import Method, MethodParams
+from pipeline.needs.base import Inputs
+from pipeline.needs.images import Images
+from pipeline.needs.text import Text
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,12 @@ class CapDec(Method):
     supervision = "text"
     TrainParams = CapDecParams
 
-    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+    def training_condition(self, corpus: Inputs, rows: Tensor, generator: torch.Generator) -> Condition:
         """n(t + noise): (B, 1, D), unit rows. Paper: Eq. 1."""
-        text_BD = corpus.features[rows].float()
+        text_BD = corpus.of(Text).features[rows].float()
         noise_BD = torch.randn(text_BD.shape, generator=generator) * self.train.noise_variance**0.5
         return Condition.full(normalize(text_BD + noise_BD.to(text_BD.device), dim=-1)[:, None])
 
-    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Inputs, support: Inputs) -> Condition:
         """The image feature, without noise: (B, 1, D)."""
-        return Condition.full(seen.features[:, None])
+        return Condition.full(seen.of(Images).float()[:, None])

@@ -14,16 +14,18 @@ Legend: B batch, P prefix length, D CLIP width, W width of the language model's 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
 from pipeline.core.params import Size
-from pipeline.features.data import Corpus, Seen
 from pipeline.language.condition import Condition
-from pipeline.methods.base import Method, MethodParams, Need
+from pipeline.methods.base import Method, MethodParams
+from pipeline.needs.base import Inputs, Need
+from pipeline.needs.images import Images
+from pipeline.needs.pairs import Pairs
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class ClipCap(Method):
     TrainParams = ClipCapParams
 
     @property
-    def learns_from(self) -> frozenset[Need]:
-        return frozenset({"pairs"})
+    def learns_from(self) -> tuple[Need[Any], ...]:
+        return (Pairs((Images(),)),)
 
     @property
     def prefix_length(self) -> int:
@@ -98,12 +100,10 @@ class ClipCap(Method):
             return MlpMapping(clip_width, lm_width, self.train.prefix)
         return TransformerMapping(clip_width, lm_width, self.train.prefix, self.train.layers, self.train.heads)
 
-    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+    def training_condition(self, corpus: Inputs, rows: Tensor, generator: torch.Generator) -> Condition:
         """The feature of each caption's own image: (B, 1, D), unit rows."""
-        if corpus.pairs is None:
-            raise UserError(f"ClipCap is trained on captioned images, and {corpus.name} has none: name a corpus with `paired: true`")
-        return Condition.full(corpus.pairs.pictures.features[corpus.pairs.picture_of[rows]].float()[:, None])
+        return Condition.full(corpus.of(Pairs)[rows].of(Images).float()[:, None])
 
-    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Inputs, support: Inputs) -> Condition:
         """The image feature: (B, 1, D)."""
-        return Condition.full(seen.features[:, None])
+        return Condition.full(seen.of(Images).float()[:, None])

@@ -6,11 +6,13 @@ captions over and over; a correct one scores about four times as much.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import search
-from pipeline.methods.base import Method, Need
+from pipeline.methods.base import Method
+from pipeline.needs.base import Inputs, Need
+from pipeline.needs.images import Images
+from pipeline.needs.text import Text
 
 if TYPE_CHECKING:
     from pipeline.language.decoders import Decoder
@@ -24,10 +26,11 @@ class ClipRe(Method):
     has_decoder = False
 
     @property
-    def looks_at(self) -> frozenset[Need]:
-        return frozenset({"images", "text"})
+    def looks_up(self) -> tuple[Need[Any], ...]:
+        return (Text(),)
 
-    def caption(self, seen: Seen, support: Corpus, decoder: Decoder | None, decoding: Decoding) -> list[str]:
+    def caption(self, seen: Inputs, support: Inputs, decoder: Decoder | None, decoding: Decoding) -> list[str]:
         """argmax over the corpus of cos(image, caption)."""
-        _, rows = search(support.index, seen.features.cpu().numpy(), 1)
-        return [support.texts[row] for row in rows[:, 0].tolist()]
+        sentences = support.of(Text)
+        _, rows = search(sentences.index, seen.of(Images).float().cpu().numpy(), 1)
+        return [sentences.texts[row] for row in rows[:, 0].tolist()]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from pipeline.core.params import Temperature
-from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import project
 from pipeline.language.condition import Condition
-from pipeline.methods.base import Method, MethodParams, Need
+from pipeline.methods.base import Method, MethodParams
+from pipeline.needs.base import Inputs, Need
+from pipeline.needs.images import Images
+from pipeline.needs.text import Text
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,14 @@ class DeCap(Method):
     CaptionParams = DeCapCaptionParams
 
     @property
-    def looks_at(self) -> frozenset[Need]:
-        return frozenset({"images", "text"})
+    def looks_up(self) -> tuple[Need[Any], ...]:
+        return (Text(),)
 
-    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+    def training_condition(self, corpus: Inputs, rows: Tensor, generator: torch.Generator) -> Condition:
         """The caption's own text feature, without noise: (B, 1, D), unit rows. Paper: section 3.2."""
-        return Condition.full(corpus.features[rows].float()[:, None])
+        return Condition.full(corpus.of(Text).features[rows].float()[:, None])
 
-    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Inputs, support: Inputs) -> Condition:
         """The image as a mixture of corpus captions, normalised again: (B, 1, D). Paper: Eq. 3-4."""
-        return Condition.full(normalize(project(seen.features, support.features, self.caption_params.temperature), dim=-1)[:, None])
+        mixtures_BD = project(seen.of(Images).float(), support.of(Text).features, self.caption_params.temperature)
+        return Condition.full(normalize(mixtures_BD, dim=-1)[:, None])

@@ -6,16 +6,19 @@ Training and inference both see captions only: the k corpus captions nearest to 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.core.errors import UserError
 from pipeline.core.params import Spread, Whole
-from pipeline.features.data import Corpus, Seen
 from pipeline.features.retrieval import search
 from pipeline.language.condition import Condition
-from pipeline.methods.base import Method, MethodParams, Need
+from pipeline.methods.base import Method, MethodParams
+from pipeline.needs.base import Inputs, Need
+from pipeline.needs.images import Images
+from pipeline.needs.text import Neighbours, Sentences, Text
 
 
 @dataclass(frozen=True)
@@ -38,34 +41,36 @@ class Knight(Method):
     TrainParams = KnightParams
 
     @property
-    def learns_from(self) -> frozenset[Need]:
-        return frozenset({"text", "neighbours"})
+    def learns_from(self) -> tuple[Need[Any], ...]:
+        return Text(), Neighbours()
 
     @property
-    def looks_at(self) -> frozenset[Need]:
-        return frozenset({"images", "text"})
+    def looks_up(self) -> tuple[Need[Any], ...]:
+        return (Text(),)
 
     @property
     def prefix_length(self) -> int:
         return max(self.train.k, 1)
 
-    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+    def training_condition(self, corpus: Inputs, rows: Tensor, generator: torch.Generator) -> Condition:
         """Features of each caption's k nearest other captions, most similar first: (B, k, D). Paper: section 3.2, Eq. 4-5."""
-        if self.train.k > corpus.neighbours.shape[1]:
-            raise UserError(f"params.yaml: k is {self.train.k}, but the index holds {corpus.neighbours.shape[1]} neighbours a caption: "
+        neighbours_NK = corpus.of(Neighbours)
+        if self.train.k > neighbours_NK.shape[1]:
+            raise UserError(f"params.yaml: k is {self.train.k}, but the index holds {neighbours_NK.shape[1]} neighbours a caption: "
                             "raise index.neighbours")
-        near_BK = corpus.neighbours[rows, : self.train.k] if self.train.k else rows[:, None]
-        vectors_BKD = self._features(corpus, near_BK)
+        near_BK = neighbours_NK[rows, : self.train.k] if self.train.k else rows[:, None]
+        vectors_BKD = self._features(corpus.of(Text), near_BK)
         noise_BKD = torch.randn(vectors_BKD.shape, generator=generator) * self.train.noise_std
         return Condition.full(vectors_BKD + noise_BKD.to(vectors_BKD.device))
 
-    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Inputs, support: Inputs) -> Condition:
         """Features of the k captions nearest to the image, most similar first: (B, k, D). Paper: section 3.2, Eq. 6."""
+        images_BD, sentences = seen.of(Images).float(), support.of(Text)
         if self.train.k == 0:
-            return Condition.full(seen.features[:, None])
-        _, near_BK = search(support.index, seen.features.cpu().numpy(), self.train.k)
-        return Condition.full(self._features(support, torch.from_numpy(near_BK).to(seen.features.device)))
+            return Condition.full(images_BD[:, None])
+        _, near_BK = search(sentences.index, images_BD.cpu().numpy(), self.train.k)
+        return Condition.full(self._features(sentences, torch.from_numpy(near_BK).to(images_BD.device)))
 
-    def _features(self, corpus: Corpus, rows_BK: Tensor) -> Tensor:
+    def _features(self, corpus: Sentences, rows_BK: Tensor) -> Tensor:
         unit_BKD = corpus.features[rows_BK].float()
         return unit_BKD if self.train.normalized or self.train.k == 0 else unit_BKD * corpus.norms[rows_BK][..., None]

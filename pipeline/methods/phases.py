@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError
 from pipeline.core.params import Count, Rate, Share, StrictParams, Whole
-from pipeline.features.data import Corpus
 from pipeline.language.condition import Condition
 from pipeline.language.decoders import Decoder, pad
+from pipeline.needs.base import Inputs
 from pipeline.optimisation import Entry, Schedule, Score, optimise
 
 _HELDOUT_ROWS = 2000
@@ -75,9 +75,9 @@ class Trainer:
     train_rows, heldout_rows: of the corpus.
     """
 
-    condition: Callable[[Corpus, Tensor, torch.Generator], Condition]
+    condition: Callable[[Inputs, Tensor, torch.Generator], Condition]
     decoder: Decoder
-    corpus: Corpus
+    corpus: Inputs
     captions: Sequence[Sequence[int]]
     train_rows: NDArray[np.int64]
     heldout_rows: NDArray[np.int64]
@@ -90,8 +90,8 @@ class Trainer:
         Raises `UserError` when there are none.
         """
         if len(self.heldout_rows) == 0:
-            raise UserError("no sentence that this system learns from is held out, by which weights are chosen: raise "
-                            f"extract.{self.corpus.name}.heldout in params.yaml, or give a larger corpus")
+            raise UserError("no sentence that this system learns from is held out, by which weights are chosen: raise its corpus's heldout "
+                            "below `extract` in params.yaml, or give a larger corpus")
         lengths = np.array([len(ids) for ids in self.captions])
         sample = np.random.default_rng(self.seed).permutation(self.heldout_rows)[:_HELDOUT_ROWS]
         heldout = sample[np.argsort(lengths[sample], kind="stable")]  # rows of like length together: little padding
@@ -149,7 +149,7 @@ class Trainer:
 
         def record(step: int, loss: float) -> Entry:
             decoder.eval()
-            with torch.inference_mode():
+            with torch.no_grad():
                 entry = {"step": step, "train_loss": round(loss, 4), score.name: round(score.function(), 4)}
             if not all(map(math.isfinite, entry.values())):
                 raise UserError(f"training diverged before step {step} (the loss is not a number): lower the recipe's learning_rate")

@@ -5,9 +5,10 @@ Not a paper's system; it is the ablation "without projection" of DeCap (Li et al
 
 from __future__ import annotations
 
-from pipeline.features.data import Corpus, Seen
 from pipeline.language.condition import Condition
 from pipeline.methods.base import Method
+from pipeline.needs.base import Inputs
+from pipeline.needs.images import Images
 
 
 class Raw(Method):
@@ -15,6 +16,6 @@ class Raw(Method):
     supervision = "text"
     trains = False
 
-    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Inputs, support: Inputs) -> Condition:
         """The image feature itself: (B, 1, D)."""
-        return Condition.full(seen.features[:, None])
+        return Condition.full(seen.of(Images).float()[:, None])

@@ -8,6 +8,7 @@ one, as the decoder sees it) and how tags become text (here a row per distinct o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,14 @@ from torch.nn.functional import normalize
 
 from pipeline.core.errors import UserError
 from pipeline.core.params import Count, Size, Temperature
-from pipeline.features.data import Corpus, Objects, Seen
 from pipeline.features.retrieval import project
 from pipeline.language.condition import Condition
-from pipeline.methods.base import Method, MethodParams, Need
+from pipeline.methods.base import Method, MethodParams
+from pipeline.needs.base import Inputs, Need, PictureNeed
+from pipeline.needs.images import Images, PseudoFeatures
+from pipeline.needs.pairs import Pairs
+from pipeline.needs.tags import Objects
+from pipeline.needs.text import Text
 
 
 @dataclass(frozen=True)
@@ -72,27 +77,24 @@ class SynTIC(Method):
     CaptionParams = SynTICCaptionParams
 
     @property
-    def learns_from(self) -> frozenset[Need]:
-        return frozenset({"pairs", "tags"} if self.train.objects else {"pairs"})
+    def learns_from(self) -> tuple[Need[Any], ...]:
+        return (Pairs((PseudoFeatures(self.train.optimize, self.train.project), *self._objects)),)
 
     @property
-    def looks_at(self) -> frozenset[Need]:
-        needs: set[Need] = {"images"}
-        needs |= {"tags"} if self.train.objects else set()
-        needs |= {"text"} if self.train.project else set()
-        return frozenset(needs)
+    def looks_at(self) -> tuple[PictureNeed[Any], ...]:
+        return Images(), *self._objects
+
+    @property
+    def looks_up(self) -> tuple[Need[Any], ...]:
+        return (Text(),) if self.train.project else ()
+
+    @property
+    def _objects(self) -> tuple[PictureNeed[Any], ...]:
+        return (Objects(self.train.detector, self.train.limit),) if self.train.objects else ()
 
     @property
     def prefix_length(self) -> int:
         return 2 if self.train.objects else 1
-
-    @property
-    def tags(self) -> tuple[str, int] | None:
-        return (self.train.detector, self.train.limit) if self.train.objects else None
-
-    @property
-    def refinement(self) -> tuple[bool, bool]:
-        return self.train.optimize, self.train.project
 
     def mapper(self, clip_width: int, lm_width: int, shape: str) -> nn.Module:
         """The shared mapper, behind the attention over objects."""
@@ -100,30 +102,27 @@ class SynTIC(Method):
             return super().mapper(clip_width, lm_width, shape)
         return nn.Sequential(ObjectAttention(clip_width, self.train.heads), super().mapper(clip_width, lm_width, shape))
 
-    def training_condition(self, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+    def training_condition(self, corpus: Inputs, rows: Tensor, generator: torch.Generator) -> Condition:
         """The refined pseudo-feature of each caption's synthetic picture, then its objects: (B, 1 + O, D). Paper: Eq. 2-4, 6."""
-        if corpus.pairs is None:
-            raise UserError(f"SynTIC is trained on synthetic pairs, and {corpus.name} has none: add it to synthesis.corpora")
-        pair_B = corpus.pairs.picture_of[rows]
-        pictures = corpus.pairs.pictures[pair_B]
-        return self._condition(pictures.features.float(), pictures.objects)
+        pictures = corpus.of(Pairs)[rows]
+        return self._condition(pictures.of(PseudoFeatures).float(), pictures)
 
-    def inference_condition(self, seen: Seen, support: Corpus) -> Condition:
+    def inference_condition(self, seen: Inputs, support: Inputs) -> Condition:
         """The real picture's feature, projected onto the support set, then its objects: (B, 1 + O, D)."""
-        features_BD = seen.features
+        features_BD = seen.of(Images).float()
         if self.train.project:
-            temperature = self.caption_params.temperature.get(support.name)
+            sentences = support.of(Text)
+            temperature = self.caption_params.temperature.get(sentences.name)
             if temperature is None:
-                raise UserError(f"params.yaml: SynTIC's caption.temperature has no value for the support {support.name}: "
+                raise UserError(f"params.yaml: SynTIC's caption.temperature has no value for the support {sentences.name}: "
                                 "add one, such as 0.01")
-            features_BD = normalize(project(features_BD, support.features, temperature), dim=-1)
-        return self._condition(features_BD, seen.objects)
+            features_BD = normalize(project(features_BD, sentences.features, temperature), dim=-1)
+        return self._condition(features_BD, seen)
 
-    def _condition(self, features_BD: Tensor, objects: Objects | None) -> Condition:
+    def _condition(self, features_BD: Tensor, pictures: Inputs) -> Condition:
         if not self.train.objects:
             return Condition.full(features_BD[:, None])
-        if objects is None:
-            raise UserError("SynTIC's objects are switched on, and nothing was detected in advance: run `dvc repro`")
+        objects = pictures.of(Objects)
         there_BO = objects.ids >= 0
         tags_BOD = objects.labels[objects.ids.clamp(min=0)].float() * there_BO[..., None]
         return Condition(torch.cat([features_BD[:, None], tags_BOD], dim=1),

@@ -112,8 +112,8 @@ def gather(params: dict[str, Any]) -> Report:
     suites = entries(params, "settings")
     settings = tuple(_setting(suite, name, section(Setting, params, f"settings.{suite}.{name}"), systems, params)
                      for suite in suites for name in entries(suites, suite))
-    datasets = sorted({run.system.corpus for run in systems}
-                      | {dataset for s in settings for dataset in (s.setting.test, s.setting.support)})
+    extracted = {run.system.corpus for run in systems} | {dataset for s in settings for dataset in (s.setting.test, s.setting.support)}
+    datasets = sorted(extracted - {*map(paths.drawn, entries(params, "synthesis").get("corpora") or ())})
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
                   {name: read_json(whole(paths.corpus(name) / "report.json")) for name in datasets},
                   gather_synthetic(params), read_sweeps(paths.SWEEPS, TASK, evaluation), evaluation.seed)
@@ -133,7 +133,7 @@ def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, 
     applies = [run for run in tested if name in settings_of(run.system, make_method(run.name, run.system), params)]
     results = sorted((_result(run, name) for run in applies), key=lambda result: (result.scores[TASK.primary].value, result.system.name))
     references, _ = read_references(setting)
-    images = read_table(paths.ImageSet(setting.test).table, ["image_id", "path", "split"])
+    images = read_table(paths.image_table(setting.test), ["image_id", "path", "split"])
     files = {image_id: path for image_id, path, split in zip(images["image_id"], images["path"], images["split"], strict=True)
              if split == setting.split}
     for result in results:

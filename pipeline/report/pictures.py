@@ -72,7 +72,7 @@ def embed(file: Source) -> Embedded:
 
 
 def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
-    image = embed(locate(whole_if_sealed(paths.ImageSet(setting.setting.test).folder), setting.files[image_id]))
+    image = embed(locate(whole_if_sealed(paths.raw(setting.setting.test)), setting.files[image_id]))
     captions = tuple(Caption(r.system.name, r.captions[image_id], r.items[image_id]) for r in results)
     return Picture(**asdict(image), image_id=image_id, references=tuple(setting.references[image_id]), captions=captions)
 

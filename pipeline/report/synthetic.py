@@ -6,6 +6,7 @@ Legend: M pairs, Q pairs that are measured, R real images, D CLIP width.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,12 @@ from pipeline.core.artefacts import again, whole, whole_if_sealed
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, file_inside, read_json, read_object
 from pipeline.core.params import check, entries, pick, section
-from pipeline.core.paths import ImageSet
 from pipeline.core.tables import read_table
 from pipeline.features.retrieval import project
 from pipeline.features.stores import FeatureStore, read, unit
+from pipeline.features.tags import TagParams
 from pipeline.images import Source, locate
-from pipeline.synthetic.pairs import drawn_captions, pseudo_features
-from pipeline.synthetic.refinement import ProjectionParams
+from pipeline.synthetic.refinement import ProjectionParams, drawn_captions
 
 KINDS = {"as drawn": (False, False), "optimised": (True, False), "projected": (False, True), "optimised and projected": (True, True)}
 WEAK = 0.5  # a generator that draws less than this share of what captions name is called weak
@@ -43,7 +43,6 @@ class SynthesisChoice:
 
     corpora: tuple[str, ...]
     clips: tuple[str, ...]
-    detectors: tuple[str, ...]
     generator: str
 
 
@@ -121,7 +120,9 @@ def gather_synthetic(params: dict[str, Any]) -> Synthetic | None:
         return None
     synthesis = check(SynthesisChoice, {key: pick(params, f"synthesis.{key}") for key in SynthesisChoice.__dataclass_fields__}, "synthesis")
     projection = section(ProjectionParams, params, "projection")
-    return Synthetic(tuple(_corpus(name, synthesis, projection) for name in synthesis.corpora), _generator(synthesis.generator))
+    tag = section(TagParams, params, "tag")
+    return Synthetic(tuple(_corpus(name, synthesis, tag.detectors if paths.drawn(name) in tag.datasets else (), projection)
+                           for name in synthesis.corpora), _generator(synthesis.generator))
 
 
 def refinement_figures(clip: str, corpus: str, temperature: float) -> list[dict[str, Any]]:
@@ -192,25 +193,25 @@ def _distances(pseudo_QD: NDArray[np.float32], real_RD: NDArray[np.float32] | No
             "frechet_distance": frechet_distance(pseudo_QD, real_RD)}
 
 
-def _corpus(name: str, synthesis: SynthesisChoice, projection: ProjectionParams) -> SyntheticCorpus:
-    drawn = ImageSet(name, drawn=True)
-    counts = _record(drawn.folder / "report.json", ("asked", "drawn", "drawn_again", "blanked_for_good", "captions_in_corpus"))
-    tags = tuple((detector, _record(drawn.tags(detector) / "tags.json", ("images", "without_object", "objects", "threshold")))
-                 for detector in synthesis.detectors)
-    return SyntheticCorpus(name, counts, tags, _pictures(name, synthesis),
+def _corpus(name: str, synthesis: SynthesisChoice, detectors: Sequence[str], projection: ProjectionParams) -> SyntheticCorpus:
+    drawn = paths.drawn(name)
+    counts = _record(paths.corpus(drawn) / "report.json", ("asked", "drawn", "drawn_again", "blanked_for_good", "captions_in_corpus"))
+    tags = tuple((detector, _record(paths.tags(detector, drawn) / "tags.json", ("images", "without_object", "objects", "threshold")))
+                 for detector in detectors)
+    return SyntheticCorpus(name, counts, tags, _pictures(name, synthesis.clips, detectors),
                            tuple(_refinement(clip, name, projection.of(name)) for clip in synthesis.clips))
 
 
-def _pictures(corpus: str, synthesis: SynthesisChoice) -> tuple[Drawn, ...]:
+def _pictures(corpus: str, clips: Sequence[str], detectors: Sequence[str]) -> tuple[Drawn, ...]:
     """The first pictures of the table."""
-    pictures, rows = ImageSet(corpus, drawn=True), drawn_captions(corpus)[:SHOWN]
-    whole(pictures.folder)
-    table = read_table(pictures.table, ["image_id", "path", "text"])
-    cosines = {clip: _cosines(clip, corpus, rows) for clip in synthesis.clips}
+    drawn, rows = paths.drawn(corpus), drawn_captions(corpus)[:SHOWN]
+    folder = whole(paths.raw(drawn))
+    table = read_table(paths.image_table(drawn), ["image_id", "path", "text"])
+    cosines = {clip: _cosines(clip, corpus, rows) for clip in clips}
     ids = table["image_id"][:SHOWN]
-    tags = _tags(pictures.tags(synthesis.detectors[0]) / "tags.parquet", set(ids)) if synthesis.detectors else {}
-    return tuple(Drawn(locate(pictures.folder, table["path"][number]), key, table["text"][number], tags.get(key, ()),
-                       tuple((clip, cosines[clip][number]) for clip in synthesis.clips)) for number, key in enumerate(ids))
+    tags = _tags(paths.tags(detectors[0], drawn) / "tags.parquet", set(ids)) if detectors else {}
+    return tuple(Drawn(locate(folder, table["path"][number]), key, table["text"][number], tags.get(key, ()),
+                       tuple((clip, cosines[clip][number]) for clip in clips)) for number, key in enumerate(ids))
 
 
 def _cosines(clip: str, corpus: str, rows: list[int]) -> list[float]:
@@ -231,7 +232,7 @@ def _tags(file: Path, ids: set[str]) -> dict[str, tuple[tuple[str, float], ...]]
 
 
 def _refinement(clip: str, corpus: str, temperature: float) -> Refinement:
-    file = paths.refined(clip, corpus) / "curve.json"
+    file = paths.refined(clip, paths.drawn(corpus)) / "curve.json"
     curve: list[dict[str, float]] = read_json(whole(file))
     for entry in curve:
         _require(file, entry, ("step", "loss", "caption_similarity", "similarity_to_start"))
@@ -279,13 +280,13 @@ def _texts(clip: str, corpus: str) -> FeatureStore:
 
 
 def _pseudo_features(clip: str, corpus: str, refined: bool, projected: bool, clip_digest: str) -> FeatureStore:
-    source = digest_file(ImageSet(corpus, drawn=True).table)
-    return read(pseudo_features(clip, corpus, refined, projected)).require(clip_digest, source)
+    drawn = paths.drawn(corpus)
+    return read(paths.pseudo_features(clip, drawn, refined, projected)).require(clip_digest, digest_file(paths.image_table(drawn)))
 
 
 def _real_features(clip: str, corpus: str, clip_digest: str) -> NDArray[np.float32] | None:
     """Unit rows of the data set's unlabelled images; None where there are none or this CLIP has not seen them."""
-    path, table = ImageSet(corpus).features(clip), ImageSet(corpus).table
+    path, table = paths.image_features(clip, corpus), paths.image_table(corpus)
     if not path.exists():
         return None
     rows = [row for row, split in enumerate(read_table(table, ["split"])["split"]) if split == "unlabelled"]

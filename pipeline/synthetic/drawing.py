@@ -31,8 +31,7 @@ from pipeline.core.device import Precision, precisely, resolved
 from pipeline.core.errors import UserError, loading
 from pipeline.core.files import digest_file, digest_model, digest_of, write_json
 from pipeline.core.params import Count, Seed, StrictParams
-from pipeline.core.paths import ImageSet
-from pipeline.core.resume import Work, resumable
+from pipeline.core.resume import Work, finished_folder, resumable
 from pipeline.core.tables import read_table
 from pipeline.corpus.choosing import choose_rows
 from pipeline.images import write_pictures
@@ -45,7 +44,7 @@ _PARTS = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CL
 class SynthesisParams(StrictParams):
     """`synthesis` in params.yaml.
 
-    corpora: whose captions are drawn. clips, detectors: whose features and tags of the pictures are taken.
+    corpora: whose captions are drawn. clips: in whose spaces the pictures' features are refined and projected.
     generator: a folder of `data/foundation` in diffusers' layout.
     captions: how many captions of the corpus are drawn (SynTIC: all; null says all). seed: of the pictures. steps: of the sampler
     (SynTIC: 20). guidance: scale of classifier-free guidance (7.5 is Stable Diffusion's). size: pixels, null for the model's own
@@ -55,7 +54,6 @@ class SynthesisParams(StrictParams):
 
     corpora: tuple[str, ...]
     clips: tuple[str, ...]
-    detectors: tuple[str, ...]
     generator: str
     captions: Annotated[int, Field(ge=2, le=10**9)] | None = None
     seed: Seed = 0
@@ -143,18 +141,19 @@ def load_generator(params: SynthesisParams, device: torch.device) -> Generator:
 
 
 def synthesize(corpus: str, params: SynthesisParams, device: torch.device) -> None:
-    """Write `data/synthetic/<corpus>`: an image data set of drawn captions, `images.parquet`, WebDataset shards, and `report.json`.
+    """Draw a corpus's captions into a data set like any other, `<corpus>-drawn`: WebDataset shards and tables.
 
-    images.parquet: image_id (the caption's id), path, split, text, attempts, origin. Raises `UserError` if every picture was blanked.
+    Its corpus.parquet holds all captions of the corpus, with an image_id, the caption's own id, where a picture was drawn. Its
+    images.parquet: image_id, path, split, text, attempts, origin. Raises `UserError` if every picture was blanked.
     """
-    table = paths.corpus_table(corpus)
+    table, dataset = paths.corpus_table(corpus), paths.drawn(corpus)
     columns = read_table(table, ["caption_id", "text", "split"])
     rows = choose_rows(columns["split"], params.captions)
-    chosen = {key: value for key, value in asdict(params).items() if key not in ("corpora", "clips", "detectors")}
+    chosen = {key: value for key, value in asdict(params).items() if key not in ("corpora", "clips")}
     generator = load_generator(params, device)
     origin = {**chosen, "generator": generator.digest, "precision": generator.precision}
     identity = {**origin, "corpus": digest_file(table), "device": device.type, "threads": torch.get_num_threads()}
-    with resumable(ImageSet(corpus, drawn=True).folder, __name__, **identity) as work:
+    with resumable(paths.raw(dataset), __name__, **identity) as work:
         for start, stop in work.shards(len(rows), _SHARD, f"draw {corpus}", "images"):
             part = rows[start:stop]
             ids, texts = [columns["caption_id"][row] for row in part], [columns["text"][row] for row in part]
@@ -163,7 +162,8 @@ def synthesize(corpus: str, params: SynthesisParams, device: torch.device) -> No
             write_pictures(work.output / _shard_name(start), {key: image for key, (image, _) in kept.items()},
                            {key: text for key, (_, text) in kept.items()})
             work.record(str(start), [attempts, [int(key) for key in kept]], [work.output / _shard_name(start)])
-        _write_tables(work, corpus, rows, columns, digest_of(origin)[:16])
+        with finished_folder(paths.corpus(dataset)) as folder:  # before the pictures, whose scratch goes once they are published
+            _write_tables(folder, work, corpus, rows, columns, digest_of(origin)[:16])
 
 
 def _shard_name(start: int) -> str:
@@ -184,8 +184,8 @@ def _drawn(generator: Generator, ids: Sequence[str], texts: Sequence[str]) -> tu
     return images, attempts
 
 
-def _write_tables(work: Work, corpus: str, rows: NDArray[np.int64], columns: dict[str, list[Any]], origin: str) -> None:
-    """The image table and the report, from what the ledger says of each shard. origin: digest of the generator and its parameters."""
+def _write_tables(folder: Path, work: Work, corpus: str, rows: NDArray[np.int64], columns: dict[str, list[Any]], origin: str) -> None:
+    """The tables and the report, from what the ledger says of each shard. origin: digest of the generator and its parameters."""
     kept, attempts = [], []
     for start in range(0, len(rows), _SHARD):
         tried, whole = work.done[str(start)]
@@ -194,15 +194,18 @@ def _write_tables(work: Work, corpus: str, rows: NDArray[np.int64], columns: dic
         kept += [(row, f"{_shard_name(start)}!{row:09d}.png", number[row]) for row in whole]
     if not kept:
         raise UserError(f"every synthetic picture of {corpus} was blanked by the safety checker: change synthesis.seed or the captions")
+    ids, texts, splits = columns["caption_id"], columns["text"], columns["split"]
     pq.write_table(pa.table({
-        "image_id": [columns["caption_id"][row] for row, _, _ in kept], "path": [path for _, path, _ in kept],
-        "split": [columns["split"][row] for row, _, _ in kept], "text": [columns["text"][row] for row, _, _ in kept],
+        "image_id": [ids[row] for row, _, _ in kept], "path": [path for _, path, _ in kept],
+        "split": [splits[row] for row, _, _ in kept], "text": [texts[row] for row, _, _ in kept],
         "attempts": [number for _, _, number in kept],
         "origin": [origin] * len(kept),  # so that features of other pictures of the same captions are known for what they are
-    }), work.output / "images.parquet")
+    }), folder / "images.parquet")
     there = {row for row, _, _ in kept}
-    write_json(work.output / "report.json", {
+    pictures = pa.array([key if row in there else None for row, key in enumerate(ids)], pa.string())
+    pq.write_table(pa.table({"caption_id": ids, "image_id": pictures, "text": texts, "split": splits}), folder / "corpus.parquet")
+    write_json(folder / "report.json", {
         "asked": len(rows), "drawn": len(kept), "drawn_again": sum(number > 1 for number in attempts),
-        "blanked_for_good": sorted(columns["caption_id"][row] for row in rows.tolist() if row not in there),
-        "captions_in_corpus": len(columns["text"]),
+        "blanked_for_good": sorted(ids[row] for row in rows.tolist() if row not in there),
+        "captions_in_corpus": len(texts), "corpus_digest": digest_file(paths.corpus_table(corpus)),
     })

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from pipeline import optimisation
 from pipeline.core import paths
+from pipeline.core.artefacts import again, whole
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_tree, write_json
+from pipeline.core.files import digest_file, digest_tree, read_json, write_json
 from pipeline.core.params import Count, Rate, Seed, StrictParams, Temperature, Whole
-from pipeline.core.paths import ImageSet
 from pipeline.core.progress import track
 from pipeline.core.resume import resumable
+from pipeline.core.tables import read_table
 from pipeline.features.retrieval import project
 from pipeline.features.stores import read, write_store
 from pipeline.optimisation import Schedule
-from pipeline.synthetic.pairs import drawn_captions, pseudo_features
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,21 @@ def _moved(now_MD: Tensor, pseudo_MD: Tensor, text_MD: Tensor) -> dict[str, floa
             "similarity_to_start": round(nn.functional.cosine_similarity(now_MD, pseudo_MD).mean().item(), 5)}
 
 
+def drawn_captions(corpus: str) -> list[int]:
+    """Row of the corpus of each drawn picture, in the order of their table; `UserError` if they are another corpus's."""
+    drawn = paths.corpus_table(paths.drawn(corpus))
+    keys = read_table(drawn, ["image_id"])["image_id"]
+    if read_json(whole(drawn.with_name("report.json")))["corpus_digest"] != digest_file(paths.corpus_table(corpus)):
+        raise UserError(f"{drawn} was made from another corpus than {paths.corpus_table(corpus)}: {again(drawn)}")
+    return [row for row, key in enumerate(keys) if key is not None]
+
+
 def refine_pairs(clip: str, corpus: str, params: RefinementParams, device: torch.device) -> None:
     """Write the refined features of a corpus's drawn pictures: `features`, a row per picture, and `curve.json`."""
-    store = read(pseudo_features(clip, corpus, False, False)).require(source_digest=digest_file(ImageSet(corpus, drawn=True).table))
+    dataset = paths.drawn(corpus)
+    store = read(paths.image_features(clip, dataset)).require(source_digest=digest_file(paths.image_table(dataset)))
     texts = read(paths.text_features(clip, corpus)).require(store.origin.clip_digest, digest_file(paths.corpus_table(corpus)))
-    with resumable(paths.refined(clip, corpus), __name__, params=asdict(params), pairs=digest_tree(store.path), texts=asdict(texts.origin),
+    with resumable(paths.refined(clip, dataset), __name__, params=asdict(params), pairs=digest_tree(store.path), texts=asdict(texts.origin),
                    device=device.type, threads=torch.get_num_threads()) as work:
         captions = texts.features[drawn_captions(corpus)]
         pseudo, text = (torch.from_numpy(features).float().to(device) for features in (store.features, captions))
@@ -108,10 +118,10 @@ def refine_pairs(clip: str, corpus: str, params: RefinementParams, device: torch
 
 def project_pairs(clip: str, corpus: str, params: ProjectionParams, device: torch.device) -> None:
     """Write the features of a corpus's drawn pictures as mixtures of its captions: `drawn` and `refined`."""
-    temperature = params.of(corpus)
+    temperature, dataset = params.of(corpus), paths.drawn(corpus)
     texts = read(paths.text_features(clip, corpus)).require(source_digest=digest_file(paths.corpus_table(corpus)))
-    stores = {name: read(pseudo_features(clip, corpus, name == "refined", False)) for name in ("drawn", "refined")}
-    with resumable(paths.projected(clip, corpus), __name__, temperature=temperature, texts=asdict(texts.origin),
+    stores = {name: read(paths.pseudo_features(clip, dataset, name == "refined", False)) for name in ("drawn", "refined")}
+    with resumable(paths.projections(clip, dataset), __name__, temperature=temperature, texts=asdict(texts.origin),
                    sources={name: [asdict(store.origin), digest_tree(store.path)] for name, store in stores.items()},
                    device=device.type, threads=torch.get_num_threads()) as work:
         support = torch.from_numpy(texts.features).to(device)

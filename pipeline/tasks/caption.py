@@ -15,14 +15,15 @@ from pipeline.core import paths
 from pipeline.core.artefacts import again
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file
-from pipeline.core.paths import ImageSet
 from pipeline.core.tables import read_table
 from pipeline.features.embedding import reference_source
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.stores import half, read, unit
+from pipeline.methods.base import Method
 from pipeline.metrics import captions, clip, java
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.systems import Setting
+from pipeline.needs.base import models_of
+from pipeline.systems import Setting, System, clip_of, looked_at
 from pipeline.tasks.base import Metric, Scored, Task
 
 TASK = Task("image", (
@@ -86,9 +87,9 @@ class Scorer:
                 "RefCompare": clip.ref_compare(seen.images, caption_ND, seen.references, seen.mask)}
 
     def _look(self, setting: Setting, rows_of: dict[str, list[int]]) -> _Seen:
-        pictures, judge = ImageSet(setting.test), self.wanted.judge
-        store = read(pictures.features(judge)).require(self.judge.digest, digest_file(pictures.table))
-        images = read_table(pictures.table, ["image_id", "split"])
+        table, judge = paths.image_table(setting.test), self.wanted.judge
+        store = read(paths.image_features(judge, setting.test)).require(self.judge.digest, digest_file(table))
+        images = read_table(table, ["image_id", "split"])
         rows = {image_id: row for row, (image_id, split) in enumerate(zip(images["image_id"], images["split"], strict=True))
                 if split == setting.split}
         if rows.keys() != rows_of.keys():
@@ -112,11 +113,14 @@ def read_references(setting: Setting) -> tuple[dict[str, list[str]], dict[str, l
     return references, rows
 
 
-def require_another(judge: str, judge_digest: str, clip: str, clip_digest: str) -> None:
-    """`UserError` if the judge is the CLIP that captions were made with, whatever it is called."""
-    if judge_digest == clip_digest:
-        raise UserError(f"params.yaml: the judge {judge} has the weights of {clip}, the CLIP of the system that it would score: "
-                        "name another in evaluation.judge")
+def require_another(judge: str, judge_digest: str, system: System, method: Method, setting: Setting) -> None:
+    """`UserError` if a system looked at a setting's pictures, or looked sentences up, with the judge, whatever its name."""
+    for models in (models_of(looked_at(method, setting), system.clip, setting.test),
+                   models_of(method.looks_up, clip_of(system.looks_up), setting.support)):
+        for model, digest in models.digests.items():
+            if digest == judge_digest:
+                raise UserError(f"params.yaml: the judge {judge} has the weights of {model.partition(' ')[2]}, the CLIP of the system "
+                                "that it would score: name another in evaluation.judge")
 
 
 def protocol(wanted: EvaluationParams) -> dict[str, str]:

@@ -153,7 +153,7 @@ def test_every_stage_of_this_project_is_keyed_by_the_files_that_it_runs_on():
     assert {"pipeline/features/embedding.py", "pipeline/features/encoders.py", "pipeline/images.py",
             "pipeline/features/stores.py"} <= found
     assert not [file for file in found if file.startswith(("pipeline/core/", "pipeline/methods/", "pipeline/synthetic/", "stages/"))]
-    assert "pipeline/features/data.py" in code.closure("pipeline/training.py")
+    assert "pipeline/needs/base.py" in code.closure("pipeline/training.py")
 
 
 def test_digests_are_written_by_stage_and_method_and_name_the_file_that_changed(project, monkeypatch):

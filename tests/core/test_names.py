@@ -32,14 +32,12 @@ def test_a_name_that_could_mean_something_else_is_refused_in_one_line(name: obje
 
 
 @pytest.mark.parametrize("place", [
-    lambda name: paths.ImageSet(name).folder, lambda name: paths.ImageSet(name, True).folder, lambda name: paths.ImageSet(name).table,
-    lambda name: paths.ImageSet(name).features("c"), lambda name: paths.ImageSet("d").features(name),
-    lambda name: paths.ImageSet("d", True).features(name), lambda name: paths.ImageSet("d").tags(name),
-    lambda name: paths.ImageSet(name).tags("t"), lambda name: paths.ImageSet("d").tagged("c", name),
-    lambda name: paths.ImageSet("d", True).tagged(name, "t"), paths.foundation,
-    paths.raw, paths.corpus, paths.corpus_table, paths.references_table, lambda name: paths.text_features(name, "d"),
+    lambda name: paths.image_features("c", name), lambda name: paths.image_features(name, "d"), lambda name: paths.tags(name, "d"),
+    lambda name: paths.tags("t", name), lambda name: paths.tagged("c", name, "d"), lambda name: paths.tagged(name, "t", "d"),
+    lambda name: paths.tagged("c", "t", name), lambda name: paths.pseudo_features("c", name, False, True), paths.foundation,
+    paths.raw, paths.image_table, paths.corpus, paths.corpus_table, paths.references_table, lambda name: paths.text_features(name, "d"),
     lambda name: paths.neighbours("c", name), lambda name: paths.reference_features("c", name), lambda name: paths.refined("c", name),
-    lambda name: paths.projected(name, "d"), paths.model, paths.curve, paths.captions, lambda name: paths.captions_file("s", name),
+    lambda name: paths.projections(name, "d"), paths.model, paths.curve, paths.captions, lambda name: paths.captions_file("s", name),
     paths.metrics, paths.scores, lambda name: paths.scores_file("s", name), paths.sweep, paths.trained,
 ])
 def test_no_path_is_built_from_such_a_name(place: Callable[[str], Path], user_error) -> None:

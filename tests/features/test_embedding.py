@@ -14,7 +14,6 @@ from PIL import Image
 from pipeline.core import paths
 from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_file
-from pipeline.core.paths import ImageSet
 from pipeline.features import stores
 from pipeline.features.embedding import embed_images, embed_references, reference_source
 from pipeline.features.encoders import Clip
@@ -24,6 +23,7 @@ from tests.artefacts import edit_table, seal_again
 
 TEXTS = ["a red dog", "two cats on a mat", "a boat", "a red dog", "three small birds in a green tree"]
 PROMPT = "a picture of "
+DATASETS = ("scenes", "scenes-drawn")  # pictures as files, and in a tar file
 
 
 @pytest.fixture
@@ -51,57 +51,44 @@ def test_another_prompt_or_another_table_is_another_source(references) -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Image.Image]:
-    """Five pictures, as files of a data set and in a tar file of those drawn of its captions."""
+    """Five pictures, as files of a data set and in a tar file as drawn ones are."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     found = {str(i): Image.fromarray(rng.integers(0, 255, (40 + 9 * i, 64, 3), dtype=np.uint8)) for i in range(5)}
-    real, drawn = ImageSet("scenes"), ImageSet("scenes", drawn=True)
-    for each in (real, drawn):
-        each.folder.mkdir(parents=True)
-        each.table.parent.mkdir(parents=True, exist_ok=True)
+    for dataset, path in zip(DATASETS, ("{}.png", "a.tar!{}.png"), strict=True):
+        paths.raw(dataset).mkdir(parents=True)
+        paths.corpus(dataset).mkdir(parents=True)
+        pq.write_table(pa.table({"image_id": list(found), "path": [path.format(key) for key in found]}), paths.image_table(dataset))
+        seal(paths.corpus(dataset))
     for key, picture in found.items():
-        picture.save(real.folder / f"{key}.png")
-    write_pictures(drawn.folder / "a.tar", found, dict.fromkeys(found, "a text"))
-    for each, path in ((real, "{}.png"), (drawn, "a.tar!{}.png")):
-        pq.write_table(pa.table({"image_id": list(found), "path": [path.format(key) for key in found]}), each.table)
-        seal(each.table.parent)
+        picture.save(paths.raw("scenes") / f"{key}.png")
+    write_pictures(paths.raw("scenes-drawn") / "a.tar", found, dict.fromkeys(found, "a text"))
     return found
 
 
-@pytest.mark.parametrize("drawn", [False, True])
-def test_features_of_pictures_are_in_their_tables_order_and_say_whose_they_are(pictures, tiny_clip: Clip, drawn: bool) -> None:
-    embed_images("tiny", tiny_clip, ImageSet("scenes", drawn))
-    there = ImageSet("scenes", drawn)
-    store = read(there.features("tiny"))
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_features_of_pictures_are_in_their_tables_order_and_say_whose_they_are(pictures, tiny_clip: Clip, dataset: str) -> None:
+    embed_images("tiny", tiny_clip, dataset)
+    store = read(paths.image_features("tiny", dataset))
     assert np.array_equal(store.features, half(tiny_clip.encode_images(list(pictures.values()))))
-    assert store.origin == Origin("tiny", tiny_clip.digest, 8, tiny_clip.preprocessing, digest_file(there.table), "float32")
+    assert store.origin == Origin("tiny", tiny_clip.digest, 8, tiny_clip.preprocessing, digest_file(paths.image_table(dataset)), "float32")
 
 
-def test_drawn_and_real_pictures_of_one_data_set_have_stores_of_their_own(pictures, tiny_clip: Clip) -> None:
-    for drawn in (False, True):
-        embed_images("tiny", tiny_clip, ImageSet("scenes", drawn))
-    assert ImageSet("scenes", drawn=True).features("tiny") != ImageSet("scenes").features("tiny")
-    one, other = (read(ImageSet("scenes", drawn).features("tiny")) for drawn in (False, True))
-    assert np.array_equal(one.features, other.features)
-    assert one.origin.source_digest != other.origin.source_digest
-
-
-@pytest.mark.parametrize("drawn", [False, True])
-def test_a_picture_exchanged_after_a_kill_is_embedded_again(pictures, tiny_clip: Clip, monkeypatch, drawn: bool) -> None:
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_picture_exchanged_after_a_kill_is_embedded_again(pictures, tiny_clip: Clip, monkeypatch, dataset: str) -> None:
     monkeypatch.setattr(stores, "SHARD_ROWS", 2)
-    there = ImageSet("scenes", drawn)
     with monkeypatch.context() as patch:
         patch.setattr(tiny_clip, "encode_files", dying_at(2, tiny_clip))
         with pytest.raises(KeyboardInterrupt):
-            embed_images("tiny", tiny_clip, there)
+            embed_images("tiny", tiny_clip, dataset)
     changed = {**pictures, "0": Image.new("RGB", (640, 640), "red")}
-    if drawn:
-        write_pictures(there.folder / "a.tar", changed, dict.fromkeys(changed, "a text"))
-        seal_again(there.folder)
+    if dataset == "scenes-drawn":
+        write_pictures(paths.raw(dataset) / "a.tar", changed, dict.fromkeys(changed, "a text"))
+        seal_again(paths.raw(dataset))
     else:
-        changed["0"].save(there.folder / "0.png")
-    embed_images("tiny", tiny_clip, there)
-    assert np.array_equal(read(there.features("tiny")).features, half(tiny_clip.encode_images(list(changed.values()))))
+        changed["0"].save(paths.raw(dataset) / "0.png")
+    embed_images("tiny", tiny_clip, dataset)
+    assert np.array_equal(read(paths.image_features("tiny", dataset)).features, half(tiny_clip.encode_images(list(changed.values()))))
 
 
 def dying_at(call: int, clip: Clip) -> Callable[[Sequence[Source]], np.ndarray]:
@@ -116,9 +103,9 @@ def dying_at(call: int, clip: Clip) -> Callable[[Sequence[Source]], np.ndarray]:
     return encode
 
 
-@pytest.mark.parametrize("drawn", [False, True])
-def test_pictures_without_their_table_say_what_to_run(pictures, tiny_clip: Clip, user_error, drawn: bool) -> None:
-    there = ImageSet("scenes", drawn)
-    there.table.unlink()
-    seal_again(there.table)
-    assert user_error(embed_images, "tiny", tiny_clip, there) == f"{there.table} is missing: run `dvc repro`"
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_pictures_without_their_table_say_what_to_run(pictures, tiny_clip: Clip, user_error, dataset: str) -> None:
+    table = paths.image_table(dataset)
+    table.unlink()
+    seal_again(table)
+    assert user_error(embed_images, "tiny", tiny_clip, dataset) == f"{table} is missing: run `dvc repro`"

@@ -38,7 +38,7 @@ def store() -> FeatureStore:
 
 
 def neighbours() -> np.ndarray:
-    return read_neighbours(store(), CLIP, "scenes")
+    return read_neighbours(CLIP, "scenes")
 
 
 def test_a_captions_neighbours_are_the_most_similar_others_best_first():

@@ -21,7 +21,6 @@ from pipeline.core import paths
 from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.params import check
-from pipeline.core.paths import ImageSet
 from pipeline.features.tagging import SCHEMA, Detection, Detector, DetectorParams, tag_images
 from pipeline.images import write_pictures
 from tests.artefacts import ToldDetector
@@ -243,29 +242,29 @@ def test_values_out_of_range_are_refused(user_error, changes, named):
 
 
 @pytest.fixture
-def pictures(images, tmp_path, monkeypatch) -> ImageSet:
+def pictures(images, tmp_path, monkeypatch) -> str:
     """A data set of seven pictures, tagged in shards of three, the detector's batch."""
     monkeypatch.chdir(tmp_path)
-    found = ImageSet("scenes")
-    found.folder.mkdir(parents=True)
+    paths.raw("scenes").mkdir(parents=True)
     for number, image in enumerate(images):
-        image.save(found.folder / f"{number}.png")
-    write_table(found, {f"i{number}": f"{number}.png" for number in range(7)})
-    return found
+        image.save(paths.raw("scenes") / f"{number}.png")
+    write_table("scenes", {f"i{number}": f"{number}.png" for number in range(7)})
+    return "scenes"
 
 
-def write_table(pictures: ImageSet, path_of: dict[str, str]) -> None:
-    pictures.table.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"image_id": pa.array(path_of, pa.string()), "path": pa.array(path_of.values(), pa.string())}), pictures.table)
-    seal(pictures.table.parent)
+def write_table(dataset: str, path_of: dict[str, str]) -> None:
+    paths.corpus(dataset).mkdir(parents=True, exist_ok=True)
+    columns = {"image_id": pa.array(path_of, pa.string()), "path": pa.array(path_of.values(), pa.string())}
+    pq.write_table(pa.table(columns), paths.image_table(dataset))
+    seal(paths.corpus(dataset))
 
 
-def tags_of(pictures: ImageSet) -> Path:
-    return pictures.tags("detector")
+def tags_of(dataset: str) -> Path:
+    return paths.tags("detector", dataset)
 
 
-def tag(pictures: ImageSet, detector: Detector) -> None:
-    tag_images("detector", detector, pictures)
+def tag(dataset: str, detector: Detector) -> None:
+    tag_images("detector", detector, dataset)
 
 
 def test_tags_are_a_row_per_object_and_a_report_of_who_found_them_in_what(pictures):
@@ -284,7 +283,7 @@ def test_tags_are_a_row_per_object_and_a_report_of_who_found_them_in_what(pictur
     assert (report["images"], report["objects"], report["without_object"]) == (7, 3, 5)
     assert report["labels"] == detector.labels
     assert report["detector_digest"] == detector.digest
-    assert report["source_digest"] == digest_file(pictures.table)
+    assert report["source_digest"] == digest_file(paths.image_table(pictures))
     assert {**asdict(detector.params), "precision": "float32"}.items() <= report.items()
 
 
@@ -306,9 +305,9 @@ def test_a_data_sets_tags_are_those_of_its_pictures(folder, pictures, images):
 
 
 def test_drawn_pictures_are_tagged_as_real_ones_and_apart_from_them(folder, pictures, images):
-    drawn = ImageSet(pictures.dataset, drawn=True)
-    drawn.folder.mkdir(parents=True)
-    write_pictures(drawn.folder / "pictures-000000.tar", {str(number): image for number, image in enumerate(images)},
+    drawn = paths.drawn(pictures)
+    paths.raw(drawn).mkdir(parents=True)
+    write_pictures(paths.raw(drawn) / "pictures-000000.tar", {str(number): image for number, image in enumerate(images)},
                    {str(number): "a caption" for number in range(7)})
     write_table(drawn, {f"i{number}": f"pictures-000000.tar!{number}.png" for number in range(7)})
     for each in (pictures, drawn):
@@ -349,11 +348,11 @@ def test_an_interrupted_tagging_looks_only_at_what_is_missing_and_ends_in_the_sa
 def test_a_picture_exchanged_after_a_kill_is_looked_at_again(folder, pictures, killed_once):
     with pytest.raises(Killed):
         tag(pictures, load(folder))
-    Image.new("RGB", (50, 40), "red").save(pictures.folder / "0.png")
+    Image.new("RGB", (50, 40), "red").save(paths.raw(pictures) / "0.png")
     tag(pictures, load(folder))
     assert killed_once == [3, 0, 3, 3, 1]
 
 
 def test_a_broken_picture_is_named(folder, pictures, user_error):
-    (pictures.folder / "4.png").write_bytes(b"no picture")
+    (paths.raw(pictures) / "4.png").write_bytes(b"no picture")
     assert "4.png: not a readable picture" in user_error(tag, pictures, load(folder))

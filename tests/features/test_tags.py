@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline.core import paths
 from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.params import check
-from pipeline.core.paths import ImageSet
-from pipeline.features.data import Objects
 from pipeline.features.tagging import Detection
-from pipeline.features.tags import TagParams, embed_tags, encode_labels, objects_of, read_tagged
+from pipeline.features.tags import TagParams, embed_tags, encode_labels
+from pipeline.needs.base import models_of, read
+from pipeline.needs.images import Images
+from pipeline.needs.tags import Found, Objects
 from tests.artefacts import (
     CLIP,
     CLIP_DIGEST,
@@ -34,6 +36,7 @@ from tests.artefacts import (
 
 FOUND = [[("cat", 0.7), ("dog", 0.9), ("cat", 0.95), ("cat", 0.6)], [], [("sun", 0.5)],
          [("tree", 0.3), ("dog", 0.6), ("cat", 0.4), ("sun", 0.35)]]
+TAGGED = paths.tagged(CLIP, DETECTOR, paths.drawn("scenes"))
 IDS = [f"scenes-{row}" for row in (1, 4, 5, 9)]
 
 
@@ -42,19 +45,19 @@ def detections(found: Sequence[Sequence[tuple[str, float]]]) -> list[list[Detect
 
 
 @pytest.fixture
-def pictures(unit_rows, tmp_path, monkeypatch) -> ImageSet:
+def pictures(unit_rows, tmp_path, monkeypatch) -> str:
     """Four drawn pictures in which something was found, and what was found in a CLIP's space."""
     monkeypatch.chdir(tmp_path)
     write_corpus("scenes", [f"caption {row}" for row in range(12)])
     write_pairs("scenes", [1, 4, 5, 9], unit_rows(4, 8, 3), detections(FOUND))
-    return ImageSet("scenes", drawn=True)
+    return paths.drawn("scenes")
 
 
-def load(pictures: ImageSet, ids: Sequence[str] = IDS, limit: int = 10, clip_digest: str = CLIP_DIGEST) -> Objects:
-    return read_tagged(pictures.tagged(CLIP, DETECTOR), ids, limit, clip_digest)
+def load(dataset: str, limit: int = 10) -> Found:
+    return read((Objects(DETECTOR, limit),), CLIP, dataset).of(Objects)
 
 
-def named(objects: Objects) -> list[list[str]]:
+def named(objects: Found) -> list[list[str]]:
     return [[LABELS[i] for i in row if i >= 0] for row in objects.ids.tolist()]
 
 
@@ -78,50 +81,48 @@ def test_no_more_objects_are_read_than_asked(pictures, limit, ids):
     assert load(pictures, limit=limit).ids.tolist() == ids
 
 
-def test_objects_are_found_by_the_pictures_name_not_by_its_place(pictures):
-    assert named(load(pictures, [IDS[3], IDS[0]])) == [["dog", "cat", "sun", "tree"], ["cat", "dog"]]
-    assert load(pictures, []).ids.shape == (0, 1)
+def test_tags_in_another_clips_space_than_the_features_are_refused(pictures, unit_rows, user_error):
+    write_pair_store("scenes", "drawn", unit_rows(4, 8, 3), clip_digest="e" * 64)
+    assert f"another CLIP {CLIP} than" in user_error(models_of, (Images(), Objects(DETECTOR, 10)), CLIP, pictures)
 
 
-def test_a_picture_that_was_never_looked_at_is_named_and_not_taken_for_an_empty_one(pictures, user_error):
-    assert "knows no image 'scenes-2'" in user_error(load, pictures, [IDS[0], "scenes-2"])
-
-
-def test_tags_in_another_clips_space_are_refused(pictures, user_error):
-    assert "another CLIP" in user_error(load, pictures, clip_digest="e" * 64)
+def test_tags_of_other_pictures_than_the_table_names_are_refused(pictures, user_error):
+    edit_table(paths.image_table(pictures), pq.read_table(paths.image_table(pictures)).take([3, 2, 1, 0]))
+    assert "was made from other images" in user_error(load, pictures)
 
 
 def test_tags_of_other_pictures_than_the_features_are_refused(pictures, user_error):
-    edit_table(pictures.table, pq.read_table(pictures.table).slice(1))
+    edit_table(paths.image_table(pictures), pq.read_table(paths.image_table(pictures)).slice(1))
     write_pair_store("scenes", "drawn", np.eye(3, 8, dtype=np.float32))
-    before = digest_tree(pictures.tagged(CLIP, DETECTOR))
+    before = digest_tree(TAGGED)
     assert "was made from other pictures" in user_error(embed_tags, CLIP, StubClip(), DETECTOR, pictures, PROMPT)
-    assert digest_tree(pictures.tagged(CLIP, DETECTOR)) == before
+    assert digest_tree(TAGGED) == before
     write_found(pictures, detections(FOUND)[1:])
-    assert named(load(pictures, IDS[1:])) == [[], ["sun"], ["dog", "cat", "sun", "tree"]]
+    assert named(load(pictures)) == [[], ["sun"], ["dog", "cat", "sun", "tree"]]
 
 
 def test_what_was_found_says_by_whom_in_what_and_for_whom(pictures):
-    about = read_json(pictures.tagged(CLIP, DETECTOR) / "tagged.json")
+    about = read_json(TAGGED / "tagged.json")
     assert about == {"labels": LABELS, "prompt": PROMPT, "clip_digest": CLIP_DIGEST, "detector_digest": DETECTOR_DIGEST,
-                     "source_digest": digest_file(pictures.table), "features_digest": digest_tree(pictures.features(CLIP))}
-    table = pq.read_table(pictures.tagged(CLIP, DETECTOR) / "objects.parquet")
+                     "source_digest": digest_file(paths.image_table(pictures)),
+                     "features_digest": digest_tree(paths.image_features(CLIP, pictures))}
+    table = pq.read_table(TAGGED / "objects.parquet")
     assert table["image_id"].to_pylist() == IDS
     assert table["objects"].to_pylist() == [[0, 1], [], [3], [1, 0, 3, 2]]
 
 
 def test_the_same_tags_have_the_same_bytes_twice_and_change_with_the_features_beside_them(pictures, unit_rows):
-    before = digest_tree(pictures.tagged(CLIP, DETECTOR))
+    before = digest_tree(TAGGED)
     embed_tags(CLIP, StubClip(), DETECTOR, pictures, PROMPT)
-    assert digest_tree(pictures.tagged(CLIP, DETECTOR)) == before
+    assert digest_tree(TAGGED) == before
     write_pair_store("scenes", "drawn", unit_rows(4, 8, 9))
     embed_tags(CLIP, StubClip(), DETECTOR, pictures, PROMPT)
-    assert digest_tree(pictures.tagged(CLIP, DETECTOR)) != before
+    assert digest_tree(TAGGED) != before
 
 
 @pytest.mark.parametrize("name", ["tagged.json", "objects.parquet", "labels.safetensors"])
 def test_a_missing_part_is_named(pictures, user_error, name):
-    file = pictures.tagged(CLIP, DETECTOR) / name
+    file = TAGGED / name
     file.unlink()
     seal_again(file)
     assert str(file) in user_error(load, pictures)
@@ -129,7 +130,7 @@ def test_a_missing_part_is_named(pictures, user_error, name):
 
 @pytest.mark.parametrize("name", ["tagged.json", "objects.parquet", "labels.safetensors"])
 def test_a_cut_part_is_named(pictures, user_error, name):
-    file = pictures.tagged(CLIP, DETECTOR) / name
+    file = TAGGED / name
     file.write_bytes(file.read_bytes()[:40])
     seal_again(file)
     assert str(file) in user_error(load, pictures)
@@ -138,17 +139,7 @@ def test_a_cut_part_is_named(pictures, user_error, name):
 def test_pictures_without_any_object_can_be_tagged(pictures):
     write_found(pictures, [[]] * 4)
     assert load(pictures).ids.tolist() == [[-1]] * 4
-    assert pq.read_schema(pictures.tagged(CLIP, DETECTOR) / "objects.parquet").field("objects").type == pa.list_(pa.int32())
-
-
-def test_thirty_objects_are_cut_to_the_limit_the_surest_kept():
-    objects = objects_of([list(range(30)), [7]], 10, torch.eye(30))
-    assert objects.ids.tolist() == [list(range(10)), [7, *[-1] * 9]]
-
-
-def test_pictures_without_any_object_have_one_empty_place():
-    assert objects_of([[], []], 10, torch.eye(3)).ids.tolist() == [[-1], [-1]]
-    assert objects_of([], 10, torch.eye(3)).ids.shape == (0, 1)
+    assert pq.read_schema(TAGGED / "objects.parquet").field("objects").type == pa.list_(pa.int32())
 
 
 def test_a_class_is_told_as_the_unit_text_feature_of_its_sentence(tiny_clip):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from pipeline.core.params import check
-from pipeline.features.data import Pairs, Seen
 from pipeline.language.condition import Condition
 from pipeline.methods.clipcap import ClipCap, MlpMapping, TransformerMapping
+from pipeline.needs.base import Inputs
+from pipeline.needs.images import Images
+from pipeline.needs.pairs import Paired, Pairs
 
 ROWS = torch.tensor([3, 0, 39, 17])
 
@@ -23,25 +23,19 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_it_is_trained_on_the_feature_of_each_captions_own_picture(make_corpus, unit_rows):
-    corpus = make_corpus()
+def test_it_is_trained_on_the_feature_of_each_captions_own_picture(unit_rows):
     pictures = torch.from_numpy(unit_rows(8, 8, 5))
     picture_of = torch.arange(40) // 5  # five captions a picture
-    paired = replace(corpus, pairs=Pairs(picture_of, Seen(pictures)))
-    condition = make().training_condition(paired, ROWS, generator())
+    corpus = Inputs({Pairs: Paired(picture_of, Inputs({Images: pictures}))})
+    condition = make().training_condition(corpus, ROWS, generator())
     assert condition.mask.tolist() == [[True]] * 4
     for i, row in enumerate(ROWS.tolist()):
         assert torch.equal(condition.vectors[i, 0], pictures[row // 5])
 
 
-def test_a_corpus_without_pictures_is_refused_with_what_to_set(make_corpus, user_error):
-    message = user_error(make().training_condition, make_corpus(), ROWS, generator())
-    assert "paired: true" in message
-
-
-def test_it_captions_from_the_feature_of_the_picture_itself(make_corpus, unit_rows):
-    seen = Seen(torch.from_numpy(unit_rows(5, 8, 9)))
-    assert torch.equal(make().inference_condition(seen, make_corpus()).vectors[:, 0], seen.features)
+def test_it_captions_from_the_feature_of_the_picture_itself(unit_rows):
+    pictures = torch.from_numpy(unit_rows(5, 8, 9))
+    assert torch.equal(make().inference_condition(Inputs({Images: pictures}), Inputs({})).vectors[:, 0], pictures)
 
 
 def test_the_mlp_makes_a_prefix_of_one_feature():

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from pipeline.core.params import check
-from pipeline.features.data import Corpus, Seen
 from pipeline.language.condition import Condition
 from pipeline.language.decoding import Decoding
 from pipeline.methods import METHODS, find_method
 from pipeline.methods.base import Method, VectorMapper
-from pipeline.systems import KINDS
+from pipeline.needs import KINDS
+from pipeline.needs.base import Inputs, Need
+from pipeline.needs.images import Images, PseudoFeatures
+from pipeline.needs.pairs import Pairs
+from pipeline.needs.tags import Objects
+from pipeline.needs.text import Neighbours, Sentences, Text
 
 TRAINED = {"capdec": {"noise_variance": 0.016}, "decap": {}, "knight": {"k": 3}}
 
@@ -29,8 +36,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.fixture
-def images(unit_rows) -> Seen:
-    return Seen(torch.from_numpy(unit_rows(5, 8, 99)))
+def images(unit_rows) -> Inputs:
+    return Inputs({Images: torch.from_numpy(unit_rows(5, 8, 99))})
 
 
 ROWS = torch.tensor([3, 0, 39, 17])
@@ -44,27 +51,33 @@ def test_every_method_says_its_paper_and_what_it_is_supervised_by(name):
     assert cls.has_decoder != ("caption" in cls.__dict__)
 
 
-# what training reads, and what captioning reads
-NEEDS = {
-    "raw": (None, {"images"}), "clipre": (None, {"images", "text"}), "capdec": ({"text"}, {"images"}),
-    "decap": ({"text"}, {"images", "text"}), "knight": ({"text", "neighbours"}, {"images", "text"}),
-    "syntic": ({"pairs", "tags"}, {"images", "text", "tags"}),
+# what training reads, what captioning reads of pictures, and what it looks up
+NEEDS: dict[str, tuple[set[type[Need[Any]]], ...]] = {
+    "raw": (set(), {Images}, set()), "clipre": (set(), {Images}, {Text}), "capdec": ({Text}, {Images}, set()),
+    "decap": ({Text}, {Images}, {Text}), "knight": ({Text, Neighbours}, {Images}, {Text}), "clipcap": ({Images}, {Images}, set()),
+    "syntic": ({PseudoFeatures, Objects}, {Images, Objects}, {Text}),
 }
+
+
+def kinds_of(needs: Sequence[Need[Any]]) -> set[type[Need[Any]]]:
+    return {type(part) for need in needs for part in need.parts}
 
 
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_method_needs_what_its_paper_uses_and_no_more(name):
-    learns_from, looks_at = NEEDS[name]
     method = make(name)
-    assert (set(method.learns_from) if method.trains else None, set(method.looks_at)) == (learns_from, looks_at)
+    found = (kinds_of(method.learns_from) if method.trains else set(), kinds_of(method.looks_at), kinds_of(method.looks_up))
+    assert found == NEEDS[name]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_there_are_features_for_what_a_method_needs(name):
     method = make(name)
-    assert method.supervision != "text" or not method.learns_from & {"pairs", "tags"}
-    assert any(method.learns_from <= holds for holds in KINDS.values())
-    assert any(method.looks_at - {"text"} <= holds for holds in KINDS.values())
+    assert method.supervision != "text" or not any(isinstance(need, Pairs) for need in method.learns_from)
+    slots = ((method.learns_from, 2), (method.looks_at, 1), (method.looks_up, 1))  # a system names two kinds to learn from, else one
+    for needs, named in slots:
+        read = [set(part.kinds) for need in needs for part in need.parts]
+        assert any(all(kinds & set(pair[:named]) for kinds in read) for pair in itertools.product(KINDS, KINDS))
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("knigth", "knight"), ("de-cap", "decap"), ("clip-re", "clipre")])
@@ -144,7 +157,7 @@ def test_capdec_trains_on_the_caption_under_noise_brought_back_to_unit_length(ma
     found = make("capdec", {"noise_variance": 0.1}).training_condition(corpus, ROWS, generator(4)).vectors[:, 0]
     noise = torch.randn(4, 8, generator=generator(4)) * math.sqrt(0.1)
     for i, row in enumerate(ROWS.tolist()):
-        noisy = corpus.features[row].float() + noise[i]
+        noisy = corpus.of(Text).features[row].float() + noise[i]
         torch.testing.assert_close(found[i], noisy / noisy.norm())
 
 
@@ -152,7 +165,7 @@ def test_capdec_trains_on_the_caption_under_noise_brought_back_to_unit_length(ma
 def test_capdecs_noise_has_the_variance_that_was_asked(make_corpus, variance):
     corpus = make_corpus(rows=400, width=256, neighbours=1)
     rows = torch.arange(400)
-    unit = torch.nn.functional.normalize(corpus.features.float(), dim=-1)
+    unit = torch.nn.functional.normalize(corpus.of(Text).features.float(), dim=-1)
     found = make("capdec", {"noise_variance": variance}).training_condition(corpus, rows, generator()).vectors[:, 0]
     along = (found * unit).sum(-1, keepdim=True)
     # 255 dimensions are at right angles to the feature; tan^2 undoes the normalisation up to terms of the order of the variance
@@ -164,33 +177,33 @@ def test_capdecs_noise_has_the_variance_that_was_asked(make_corpus, variance):
 def test_capdec_without_noise_trains_on_the_caption_itself(make_corpus):
     corpus = make_corpus()
     found = make("capdec", {"noise_variance": 0.0}).training_condition(corpus, ROWS, generator()).vectors[:, 0]
-    torch.testing.assert_close(found, corpus.features[ROWS].float(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found, corpus.of(Text).features[ROWS].float(), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["capdec", "raw"])
 def test_capdec_and_the_floor_get_the_image_as_it_is(make_corpus, images, name):
-    assert torch.equal(make(name).inference_condition(images, make_corpus()).vectors[:, 0], images.features)
+    assert torch.equal(make(name).inference_condition(images, make_corpus()).vectors[:, 0], images.of(Images))
 
 
 def test_decap_trains_on_the_captions_own_feature(make_corpus):
     corpus = make_corpus()
     found = make("decap").training_condition(corpus, ROWS, generator()).vectors
-    assert torch.equal(found[:, 0], corpus.features[ROWS].float())
+    assert torch.equal(found[:, 0], corpus.of(Text).features[ROWS].float())
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.1])
 def test_decap_sees_the_image_as_a_mixture_of_captions(make_corpus, images, temperature):
     corpus = make_corpus()
     found = make("decap", caption={"temperature": temperature}).inference_condition(images, corpus).vectors[:, 0]
-    features = corpus.features.double()
-    for i, image in enumerate(images.features.double()):
+    features = corpus.of(Text).features.double()
+    for i, image in enumerate(images.of(Images).double()):
         weights = torch.exp(features @ image / temperature)
         mixture = (weights[:, None] * features).sum(0)
         # float32 similarities, enlarged by 1 / 0.01
         torch.testing.assert_close(found[i].double(), mixture / mixture.norm(), atol=1e-4, rtol=0)
 
 
-def naive_nearest(corpus: Corpus, query: Tensor, k: int, without: int | None = None) -> list[int]:
+def naive_nearest(corpus: Sentences, query: Tensor, k: int, without: int | None = None) -> list[int]:
     similarity = [float(feature.double() @ query.double()) for feature in corpus.features]
     rows = sorted((row for row in range(len(similarity)) if row != without), key=lambda row: -similarity[row])
     return rows[:k]
@@ -202,33 +215,33 @@ def test_knight_trains_on_the_nearest_other_captions_and_never_on_the_caption_it
     rows = torch.arange(40)
     found = make("knight", {"k": k}).training_condition(corpus, rows, generator()).vectors
     for row in rows.tolist():
-        expected = naive_nearest(corpus, corpus.features[row], k, without=row)
-        assert torch.equal(found[row], corpus.features[expected].float())
-        assert not (found[row] == corpus.features[row].float()).all(-1).any()
+        expected = naive_nearest(corpus.of(Text), corpus.of(Text).features[row], k, without=row)
+        assert torch.equal(found[row], corpus.of(Text).features[expected].float())
+        assert not (found[row] == corpus.of(Text).features[row].float()).all(-1).any()
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])
 def test_knight_sees_the_captions_nearest_to_the_image(make_corpus, images, k):
     corpus = make_corpus()
     found = make("knight", {"k": k}).inference_condition(images, corpus).vectors
-    for i, image in enumerate(images.features):
-        assert torch.equal(found[i], corpus.features[naive_nearest(corpus, image, k)].float())
+    for i, image in enumerate(images.of(Images)):
+        assert torch.equal(found[i], corpus.of(Text).features[naive_nearest(corpus.of(Text), image, k)].float())
 
 
 def test_knight_with_no_neighbours_maps_nothing(make_corpus, images):
     corpus, method = make_corpus(), make("knight", {"k": 0, "normalized": False})
     assert method.prefix_length == 1
-    assert torch.equal(method.training_condition(corpus, ROWS, generator()).vectors[:, 0], corpus.features[ROWS].float())
-    assert torch.equal(method.inference_condition(images, corpus).vectors[:, 0], images.features)
+    assert torch.equal(method.training_condition(corpus, ROWS, generator()).vectors[:, 0], corpus.of(Text).features[ROWS].float())
+    assert torch.equal(method.inference_condition(images, corpus).vectors[:, 0], images.of(Images))
 
 
 def test_knight_on_lengths_as_encoded_multiplies_each_neighbour_by_its_own(make_corpus, images):
     corpus, method = make_corpus(), make("knight", {"k": 2, "normalized": False})
-    for condition, queries, own in ((method.training_condition(corpus, ROWS, generator()), corpus.features[ROWS], ROWS.tolist()),
-                                    (method.inference_condition(images, corpus), images.features, [None] * 5)):
+    for condition, queries, own in ((method.training_condition(corpus, ROWS, generator()), corpus.of(Text).features[ROWS], ROWS.tolist()),
+                                    (method.inference_condition(images, corpus), images.of(Images), [None] * 5)):
         for i, row in enumerate(own):
-            for j, near in enumerate(naive_nearest(corpus, queries[i], 2, without=row)):
-                torch.testing.assert_close(condition.vectors[i, j], corpus.features[near].float() * corpus.norms[near])
+            for j, near in enumerate(naive_nearest(corpus.of(Text), queries[i], 2, without=row)):
+                torch.testing.assert_close(condition.vectors[i, j], corpus.of(Text).features[near].float() * corpus.of(Text).norms[near])
 
 
 def test_knights_noise_has_the_spread_that_was_asked_and_is_for_training_alone(make_corpus, images):
@@ -259,6 +272,6 @@ def test_a_parameter_of_another_method_is_refused(user_error):
 
 def test_clipre_gives_the_caption_nearest_to_the_image(make_corpus, images):
     corpus = make_corpus()
-    expected = [corpus.texts[naive_nearest(corpus, image, 1)[0]] for image in images.features]
+    expected = [corpus.of(Text).texts[naive_nearest(corpus.of(Text), image, 1)[0]] for image in images.of(Images)]
     assert make("clipre").caption(images, corpus, None, Decoding()) == expected
     assert len(set(expected)) > 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,17 @@ from torch import Tensor
 
 from pipeline.core.artefacts import seal
 from pipeline.core.params import check
-from pipeline.features.data import Corpus, Objects, Pairs, Seen
-from pipeline.features.tags import objects_of
 from pipeline.language.condition import Condition
 from pipeline.language.decoders import Decoder, DecoderParams, build, load, pad
 from pipeline.language.decoding import Decoding
 from pipeline.methods import find_method
 from pipeline.methods.base import Method, VectorMapper
 from pipeline.methods.syntic import ObjectAttention
+from pipeline.needs.base import Inputs
+from pipeline.needs.images import Images, PseudoFeatures
+from pipeline.needs.pairs import Paired, Pairs
+from pipeline.needs.tags import Found, Objects, found
+from pipeline.needs.text import Sentences, Text
 
 CPU = torch.device("cpu")
 SUM_ORDER = 1e-5
@@ -38,20 +40,20 @@ def labels(unit_rows) -> Tensor:
 
 
 @pytest.fixture
-def images(unit_rows, labels) -> Seen:
-    return Seen(torch.from_numpy(unit_rows(5, 8, 99)), objects_of(WHO_SEES, 10, labels))
+def images(unit_rows, labels) -> Inputs:
+    return Inputs({Images: torch.from_numpy(unit_rows(5, 8, 99)), Objects: found(WHO_SEES, 10, labels)})
 
 
 @pytest.fixture
-def corpus(make_corpus, unit_rows, labels) -> Corpus:
+def corpus(make_corpus, unit_rows, labels) -> Inputs:
     """Forty captions; the rows 0, 3, 5, 7 and 11 have a picture, in this order."""
     picture_of = torch.full((40,), -1)
     picture_of[[0, 3, 5, 7, 11]] = torch.arange(5)
-    pictures = Seen(torch.from_numpy(unit_rows(5, 8, 5)).half(), objects_of(WHO_SEES, 10, labels))
-    return replace(make_corpus(), pairs=Pairs(picture_of, pictures))
+    pictures = Inputs({PseudoFeatures: torch.from_numpy(unit_rows(5, 8, 5)).half(), Objects: found(WHO_SEES, 10, labels)})
+    return Inputs({Text: make_corpus().of(Text), Pairs: Paired(picture_of, pictures)})
 
 
-def condition_of(features: Tensor, objects: Objects) -> Condition:
+def condition_of(features: Tensor, objects: Found) -> Condition:
     """The image feature, then a place for each object, those without one filled with what must not matter."""
     there = objects.ids >= 0
     tags = torch.where(there[..., None], objects.labels[objects.ids.clamp(min=0)], torch.full((), 3.0))
@@ -86,17 +88,17 @@ def naive_attention(module: ObjectAttention, image: Tensor, objects: list[Tensor
 
 @torch.no_grad()
 def test_the_auxiliary_feature_equals_attention_over_the_objects_written_out_by_head(attention, images, labels):
-    found = attention(condition_of(images.features, images.objects))
+    found = attention(condition_of(images.of(Images), images.of(Objects)))
     assert found.vectors.shape == (5, 2, 8)
-    assert torch.equal(found.vectors[:, 0], images.features)
+    assert torch.equal(found.vectors[:, 0], images.of(Images))
     for row, seen in enumerate(WHO_SEES):
         if seen:
-            expected = naive_attention(attention, images.features[row], [labels[number] for number in seen])
+            expected = naive_attention(attention, images.of(Images)[row], [labels[number] for number in seen])
             torch.testing.assert_close(found.vectors[row, 1].double(), expected, atol=SUM_ORDER, rtol=0)
 
 
 def test_a_picture_without_objects_has_a_zero_and_masked_auxiliary_feature(attention, images):
-    found = attention(condition_of(images.features, images.objects))
+    found = attention(condition_of(images.of(Images), images.of(Objects)))
     assert found.mask.tolist() == [[True, bool(seen)] for seen in WHO_SEES]
     assert not found.vectors[[1, 3], 1].any()
     assert torch.isfinite(found.vectors).all()
@@ -104,8 +106,8 @@ def test_a_picture_without_objects_has_a_zero_and_masked_auxiliary_feature(atten
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [1, 3], [1]])
 def test_gradients_stay_finite_beside_pictures_without_objects_and_alone_among_them(attention, images, rows):
-    features = images.features[rows].requires_grad_()
-    attention(condition_of(features, images.objects[rows])).vectors.square().sum().backward()
+    features = images.of(Images)[rows].requires_grad_()
+    attention(condition_of(features, images.of(Objects)[rows])).vectors.square().sum().backward()
     assert all(torch.isfinite(value.grad).all() for value in (features, *attention.parameters()))
     taught = any(WHO_SEES[row] for row in rows)
     assert (attention.attention.in_proj_weight.grad.abs().sum() > 0) == taught
@@ -114,7 +116,7 @@ def test_gradients_stay_finite_beside_pictures_without_objects_and_alone_among_t
 @pytest.mark.parametrize("grad", [True, False])
 def test_a_pictures_auxiliary_feature_does_not_depend_on_the_pictures_beside_it(attention, images, grad):
     attention.eval()
-    given = condition_of(images.features, images.objects)
+    given = condition_of(images.of(Images), images.of(Objects))
     with torch.set_grad_enabled(grad):
         together = attention(given)
         for row in range(5):
@@ -132,7 +134,7 @@ def test_training_sees_each_captions_own_picture_then_its_objects(corpus, labels
     assert condition.vectors.dtype == torch.float32
     for place, pair in enumerate((1, 0, 3)):
         seen = WHO_SEES[pair]
-        assert torch.equal(condition.vectors[place, 0], corpus.pairs.pictures.features[pair].float())
+        assert torch.equal(condition.vectors[place, 0], corpus.of(Pairs).pictures.of(PseudoFeatures)[pair].float())
         assert torch.equal(condition.vectors[place, 1 : 1 + len(seen)], labels[seen])
         assert condition.mask[place].tolist() == [True] * (1 + len(seen)) + [False] * (4 - len(seen))
 
@@ -141,9 +143,9 @@ def test_training_sees_each_captions_own_picture_then_its_objects(corpus, labels
 def test_inference_sees_the_image_as_a_mixture_of_captions_then_its_objects(corpus, images, labels, temperature):
     method = make(caption={"temperature": {"scenes": temperature, "album": 9.0}})
     condition = method.inference_condition(images, corpus)
-    features = corpus.features.double()
+    features = corpus.of(Text).features.double()
     for row, seen in enumerate(WHO_SEES):
-        weights = torch.exp(features @ images.features[row].double() / temperature)
+        weights = torch.exp(features @ images.of(Images)[row].double() / temperature)
         mixture = (weights[:, None] * features).sum(0)
         torch.testing.assert_close(condition.vectors[row, 0].double(), mixture / mixture.norm(), atol=SUM_ORDER, rtol=0)
         assert torch.equal(condition.vectors[row, 1 : 1 + len(seen)], labels[seen])
@@ -152,16 +154,17 @@ def test_inference_sees_the_image_as_a_mixture_of_captions_then_its_objects(corp
 
 def test_without_projection_inference_sees_the_image_as_it_is_and_needs_no_temperature(corpus, images):
     method = make({"project": False}, {"temperature": {}})
-    assert torch.equal(method.inference_condition(images, corpus).vectors[:, 0], images.features)
+    assert torch.equal(method.inference_condition(images, corpus).vectors[:, 0], images.of(Images))
 
 
 def test_without_objects_there_is_one_vector_and_nothing_to_train_before_the_decoder(corpus, images):
     method = make({"objects": False})
     assert method.prefix_length == 1
     assert isinstance(method.mapper(8, 16, "mlp"), VectorMapper)
-    assert method.tags is None
-    bare = replace(corpus, pairs=replace(corpus.pairs, pictures=Seen(corpus.pairs.pictures.features)))
-    trained, captioned = method.training_condition(bare, ROWS, torch.Generator()), method.inference_condition(Seen(images.features), bare)
+    paired = corpus.of(Pairs)
+    bare = Inputs({Pairs: Paired(paired.picture_of, Inputs({PseudoFeatures: paired.pictures.of(PseudoFeatures)}))})
+    trained = method.training_condition(bare, ROWS, torch.Generator())
+    captioned = method.inference_condition(Inputs({Images: images.of(Images)}), corpus)
     for condition in (trained, captioned):
         assert condition.vectors.shape[1] == 1
         assert condition.mask.all()
@@ -173,34 +176,33 @@ def test_with_objects_there_are_two_vectors_however_many_objects_there_are(corpu
     assert prefix.shape == (5, 2, 16)
     assert mask.tolist() == [[True, bool(seen)] for seen in WHO_SEES]
     assert method.prefix_length == 2
-    assert method.tags == ("other", 3)
+    assert method.looks_at[1] == Objects("other", 3)
 
 
-@pytest.mark.parametrize(("train", "trained_on", "looked_at"), [
-    ({}, {"pairs", "tags"}, {"images", "text", "tags"}), ({"objects": False}, {"pairs"}, {"images", "text"}),
-    ({"project": False}, {"pairs", "tags"}, {"images", "tags"}), ({"objects": False, "project": False}, {"pairs"}, {"images"}),
+FOUND = Objects("detector", 10)
+
+
+@pytest.mark.parametrize(("train", "trained_on", "looked_at", "looked_up"), [
+    ({}, (PseudoFeatures(True, True), FOUND), (Images(), FOUND), (Text(),)),
+    ({"objects": False}, (PseudoFeatures(True, True),), (Images(),), (Text(),)),
+    ({"project": False}, (PseudoFeatures(True, False), FOUND), (Images(), FOUND), ()),
+    ({"objects": False, "project": False}, (PseudoFeatures(True, False),), (Images(),), ()),
 ])
-def test_a_part_that_is_switched_off_needs_nothing(train, trained_on, looked_at):
-    assert (make(train).learns_from, make(train).looks_at) == (trained_on, looked_at)
+def test_a_part_that_is_switched_off_needs_nothing(train, trained_on, looked_at, looked_up):
+    method = make(train)
+    assert (method.learns_from, method.looks_at, method.looks_up) == ((Pairs(trained_on),), looked_at, looked_up)
 
 
 @pytest.mark.parametrize("switches", [(False, False), (True, False), (False, True), (True, True)])
 def test_the_switches_say_how_far_pseudo_features_are_refined(switches):
     optimize, project = switches
-    assert make({"optimize": optimize, "project": project}).refinement == switches
+    assert make({"optimize": optimize, "project": project}).learns_from[0].parts[0] == PseudoFeatures(*switches)
 
 
 def test_a_support_set_without_a_temperature_is_named(corpus, images, user_error):
-    message = user_error(make().inference_condition, images, replace(corpus, name="album"))
-    assert "no value for the support album" in message
-
-
-def test_a_corpus_without_pairs_is_named(make_corpus, user_error):
-    assert "scenes has none" in user_error(make().training_condition, make_corpus(), ROWS, torch.Generator())
-
-
-def test_pictures_that_nobody_looked_at_for_objects_are_refused(corpus, images, user_error):
-    assert "nothing was detected" in user_error(make().inference_condition, Seen(images.features), corpus)
+    sentences = corpus.of(Text)
+    support = Inputs({Text: Sentences("album", sentences.texts, sentences.features, sentences.norms)})
+    assert "no value for the support album" in user_error(make().inference_condition, images, support)
 
 
 @pytest.mark.parametrize("name", ["limit", "heads"])

@@ -27,11 +27,12 @@ from pipeline.report.sweeps import Sweep, read_sweeps
 from pipeline.sweep_table import Row, write_rows
 from pipeline.tasks.base import Score, long
 from pipeline.tasks.caption import TASK
-from tests.artefacts import edit_table, seal_again
+from tests.artefacts import edit_json, edit_table, seal_again
 
 IMAGES = 20
 MALICE = '<script>alert("a & b")</script>'
-ENTRY = {"clip": "micro", "corpus": "scenes", "starts_from": "foundation/micro", "learns_from": "micro/text", "looks_at": "micro/image",
+ENTRY = {"clip": "micro", "corpus": "scenes", "starts_from": "foundation/micro", "learns_from": "micro/text", "learns_with": "micro/text",
+         "looks_at": "micro/image",
          "looks_up": "micro/text", "decoder": "small", "recipe": "small", "suite": "pictures"}
 PARAMS: dict[str, Any] = {
     "systems": {
@@ -56,7 +57,7 @@ def write_dataset(name: str, size: tuple[int, int]) -> None:
     for image_id in ids:
         blocks = rng.integers(60, 255, (4, 4, 3), dtype=np.uint8)
         Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(paths.raw(name) / f"{image_id}.png")
-    pq.write_table(pa.table({"image_id": ids, "path": [f"{i}.png" for i in ids], "split": ["test"] * IMAGES}), paths.ImageSet(name).table)
+    pq.write_table(pa.table({"image_id": ids, "path": [f"{i}.png" for i in ids], "split": ["test"] * IMAGES}), paths.image_table(name))
     texts = [f"{words} of {image_id}." for image_id in ids for words in ("a small red ball left", "a blue boat on the right")]
     pq.write_table(pa.table({"caption_id": [str(i) for i in range(2 * IMAGES)], "image_id": [i for i in ids for _ in range(2)],
                              "text": texts, "split": ["test"] * 2 * IMAGES}), paths.references_table(name))
@@ -313,7 +314,6 @@ def test_a_training_is_shown_by_the_score_that_chose_its_weights(project: Path) 
              *({"phase": "second", "step": step, "train_loss": 1.0, "reward": 50.0 + step} for step in (100, 200))]
     write_json(paths.curve("knight"), curve)
     edit_json(paths.model("knight") / "system.json", curve_digest=digest_of(curve), best_step=200)
-    seal(paths.model("knight"))
     shown = section(render(gather(PARAMS)), "training")
     assert "reward" in shown
     assert "held-out" in shown  # of capdec

@@ -19,7 +19,6 @@ from pipeline.core import paths
 from pipeline.core.artefacts import seal
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, write_json
-from pipeline.core.paths import ImageSet
 from pipeline.features.retrieval import project
 from pipeline.features.stores import Origin, read, unit, write_store
 from pipeline.features.tagging import SCHEMA
@@ -32,14 +31,16 @@ from tests.artefacts import edit_table, seal_again
 CAPTIONS, PAIRS, IMAGES, WIDTH = 40, 30, 24, 8
 TEMPERATURE = 0.1
 MALICE = '"><script>alert("a & b")</script>'
+TAG = {"detectors": ["detr"], "datasets": ["scenes-drawn"], "clips": ["micro"], "prompt": "a {}"}
 PARAMS: dict[str, Any] = {
     "systems": {}, "settings": {}, "evaluation": {"judge": "judge"}, "projection": {"temperature": {"scenes": TEMPERATURE}},
-    "synthesis": {"corpora": ["scenes"], "clips": ["micro"], "detectors": ["detr"], "generator": "diffusion"},
+    "synthesis": {"corpora": ["scenes"], "clips": ["micro"], "generator": "diffusion"},
+    "tag": TAG,
 }
-DRAWN, REAL = ImageSet("scenes", drawn=True), ImageSet("scenes")
-SHARD = DRAWN.folder / "pictures-000000.tar"
-REFINED, PROJECTED = paths.refined("micro", "scenes"), paths.projected("micro", "scenes")
-STORES = {"as drawn": DRAWN.features("micro"), "optimised": REFINED / "features", "projected": PROJECTED / "drawn",
+DRAWN = paths.drawn("scenes")
+SHARD = paths.raw(DRAWN) / "pictures-000000.tar"
+REFINED, PROJECTED = paths.refined("micro", DRAWN), paths.projections("micro", DRAWN)
+STORES = {"as drawn": paths.image_features("micro", DRAWN), "optimised": REFINED / "features", "projected": PROJECTED / "drawn",
           "optimised and projected": PROJECTED / "refined"}
 
 
@@ -58,36 +59,41 @@ def blocks(size: int, seed: int) -> Image.Image:
 def write_tags(rows: list[tuple[str, str, float]], detector: str = "detr") -> None:
     columns = {"id": [row[0] for row in rows], "label": [row[1] for row in rows], "score": [row[2] for row in rows],
                "box": [[0.0, 0.0, 0.5, 0.5]] * len(rows)}
-    DRAWN.tags(detector).mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns, schema=SCHEMA), DRAWN.tags(detector) / "tags.parquet")
-    write_json(DRAWN.tags(detector) / "tags.json",
+    paths.tags(detector, DRAWN).mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns, schema=SCHEMA), paths.tags(detector, DRAWN) / "tags.parquet")
+    write_json(paths.tags(detector, DRAWN) / "tags.json",
                {"images": PAIRS, "without_object": PAIRS - len({row[0] for row in rows}), "objects": len(rows), "threshold": 0.4})
-    seal(DRAWN.tags(detector))
+    seal(paths.tags(detector, DRAWN))
 
 
 def write_synthetic(texts: list[str]) -> dict[str, NDArray[np.float32]]:
     """A corpus with thirty drawn captions, refined and projected by hand; its unit rows by name, and what they were made from."""
     rng, rows, ids = np.random.default_rng(0), np.arange(5, 5 + PAIRS), [f"s{i}" for i in range(CAPTIONS)]
-    DRAWN.folder.mkdir(parents=True, exist_ok=True)
+    paths.raw(DRAWN).mkdir(parents=True, exist_ok=True)
+    paths.corpus(DRAWN).mkdir(parents=True, exist_ok=True)
     paths.corpus("scenes").mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"caption_id": ids, "text": texts, "split": ["train"] * CAPTIONS}), paths.corpus_table("scenes"))
     pq.write_table(pa.table({"image_id": [f"i{i}" for i in range(IMAGES)], "split": ["unlabelled"] * (IMAGES - 4) + ["test"] * 4}),
-                   REAL.table)
+                   paths.image_table("scenes"))
     write_json(paths.corpus("scenes") / "report.json", {})
     seal(paths.corpus("scenes"))
     keys = {f"{row:09d}": texts[row] for row in rows}
     write_pictures(SHARD, {key: blocks(64, seed) for seed, key in enumerate(keys)}, keys)
     pq.write_table(pa.table({"image_id": [ids[row] for row in rows], "path": [f"{SHARD.name}!{key}.png" for key in keys],
-                             "split": ["train"] * PAIRS, "text": list(keys.values()), "attempts": [1] * PAIRS}), DRAWN.table)
-    write_json(DRAWN.folder / "report.json", {"asked": 33, "drawn": PAIRS, "drawn_again": 4, "blanked_for_good": ["s1", "s2", "s3"],
-                                              "captions_in_corpus": CAPTIONS})
-    seal(DRAWN.folder)
+                             "split": ["train"] * PAIRS, "text": list(keys.values()), "attempts": [1] * PAIRS}), paths.image_table(DRAWN))
+    pq.write_table(pa.table({"caption_id": ids, "image_id": [key if row in rows else None for row, key in enumerate(ids)], "text": texts,
+                             "split": ["train"] * CAPTIONS}), paths.corpus_table(DRAWN))
+    write_json(paths.corpus(DRAWN) / "report.json", {
+        "asked": 33, "drawn": PAIRS, "drawn_again": 4, "blanked_for_good": ["s1", "s2", "s3"], "captions_in_corpus": CAPTIONS,
+        "corpus_digest": digest_file(paths.corpus_table("scenes"))})
+    seal(paths.raw(DRAWN))
+    seal(paths.corpus(DRAWN))
     write_tags([("s5", "dog", 0.75), ("s5", "boat", 0.5), ("s5", "dog", 0.875), ("s6", "kite", 0.625)])
     made = {"texts": store(paths.text_features("micro", "scenes"), rng.normal(size=(CAPTIONS, WIDTH)), paths.corpus_table("scenes"))}
-    made["real"] = store(REAL.features("micro"), rng.normal(size=(IMAGES, WIDTH)) + 0.5, REAL.table)
+    made["real"] = store(paths.image_features("micro", "scenes"), rng.normal(size=(IMAGES, WIDTH)) + 0.5, paths.image_table("scenes"))
     made["captions"] = made["texts"][rows]
     for (kind, path), noise in zip(STORES.items(), (1.0, 0.1, 0.5, 0.2), strict=True):
-        made[kind] = store(path, made["captions"] + noise * rng.normal(size=(PAIRS, WIDTH)), DRAWN.table)
+        made[kind] = store(path, made["captions"] + noise * rng.normal(size=(PAIRS, WIDTH)), paths.image_table(DRAWN))
     write_json(REFINED / "curve.json", [
         {"step": step, "loss": 3 / step, "caption_similarity": 1 - 0.5 / step, "similarity_to_start": 1 - step / 4000}
         for step in (200, 400, 600)])
@@ -184,14 +190,14 @@ def test_pictures_without_any_tag_and_a_synthesis_without_detectors_are_shown_as
     html = section(render(gather(PARAMS)))
     assert "found 0 objects" in html
     assert html.count("no tags") == 24
-    html = section(render(gather({**PARAMS, "synthesis": {**PARAMS["synthesis"], "detectors": []}})))
+    html = section(render(gather({**PARAMS, "tag": {**TAG, "detectors": []}})))
     assert "The detector" not in html.split("Real, rebuilt")[0]
     assert html.count("<article>") == 24
 
 
 def test_every_detector_is_counted_and_the_first_ones_tags_are_shown(synthetic: dict[str, NDArray[np.float32]]) -> None:
     write_tags([("s5", "yacht", 0.5)], "other")
-    html = section(render(gather({**PARAMS, "synthesis": {**PARAMS["synthesis"], "detectors": ["detr", "other"]}})))
+    html = section(render(gather({**PARAMS, "tag": {**TAG, "detectors": ["detr", "other"]}})))
     assert "The detector detr found 4 objects" in html
     assert "The detector other found 1 objects (threshold 0.4) and none in 29 of 30 pictures" in html
     assert "dog <span>" in html
@@ -288,7 +294,7 @@ def test_equal_captions_share_the_best_rank() -> None:
 
 @pytest.mark.parametrize("how", ["no store", "no unlabelled images"])
 def test_without_real_images_their_columns_hold_dashes(synthetic: dict[str, NDArray[np.float32]], how: str) -> None:
-    path, table = REAL.features("micro"), REAL.table
+    path, table = paths.image_features("micro", "scenes"), paths.image_table("scenes")
     if how == "no store":
         path.rename(path.with_name("elsewhere"))
     else:
@@ -309,8 +315,9 @@ def test_a_refinement_of_no_steps_has_no_curve(synthetic: dict[str, NDArray[np.f
 
 
 @pytest.mark.parametrize("missing", [
-    DRAWN.folder / "report.json", DRAWN.table, SHARD, DRAWN.tags("detr") / "tags.parquet", DRAWN.tags("detr") / "tags.json",
-    *STORES.values(), REFINED / "curve.json", paths.text_features("micro", "scenes"),
+    paths.corpus(DRAWN) / "report.json", paths.corpus_table(DRAWN), paths.image_table(DRAWN), SHARD,
+    paths.tags("detr", DRAWN) / "tags.parquet", paths.tags("detr", DRAWN) / "tags.json", *STORES.values(), REFINED / "curve.json",
+    paths.text_features("micro", "scenes"),
 ], ids=str)
 def test_a_missing_artefact_is_named(synthetic: dict[str, NDArray[np.float32]], missing: Path) -> None:
     missing.rename(missing.with_name("elsewhere"))
@@ -320,15 +327,14 @@ def test_a_missing_artefact_is_named(synthetic: dict[str, NDArray[np.float32]], 
 
 
 def test_pictures_of_another_corpus_or_clip_are_refused(synthetic: dict[str, NDArray[np.float32]]) -> None:
-    store(STORES["optimised"], synthetic["optimised"], DRAWN.table, clip_digest="d" * 64)
+    store(STORES["optimised"], synthetic["optimised"], paths.image_table(DRAWN), clip_digest="d" * 64)
     with pytest.raises(UserError, match="was made with another CLIP"):
         gather(PARAMS)
-    table = pq.read_table(DRAWN.table).to_pydict()
-    for changed in ({"text": table["text"][::-1]}, {"image_id": [f"t{i}" for i in range(PAIRS)]}):
-        edit_table(DRAWN.table, pa.table({**table, **changed}))
-        with pytest.raises(UserError, match=r"images\.parquet was made from another corpus"):
-            gather(PARAMS)
-    write_json(DRAWN.folder / "report.json", {"asked": 1})
-    seal(DRAWN.folder)
+    table = pq.read_table(paths.corpus_table("scenes")).to_pydict()
+    edit_table(paths.corpus_table("scenes"), pa.table({**table, "text": table["text"][::-1]}))
+    with pytest.raises(UserError, match=r"corpus\.parquet was made from another corpus"):
+        gather(PARAMS)
+    write_json(paths.corpus(DRAWN) / "report.json", {"asked": 1})
+    seal(paths.corpus(DRAWN))
     with pytest.raises(UserError, match=r"report\.json has no 'drawn'"):
         gather(PARAMS)

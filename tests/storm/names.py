@@ -30,9 +30,8 @@ def names(weather: Weather, rounds: int, chance: random.Random) -> Iterator[str]
     for number, (place, name) in enumerate(track(itertools.islice(itertools.cycle(pairs), rounds), "names", rounds, "rounds")):
         weather.project.write_params(_with(whole, place, name))
         stage = stages[number % len(stages)]
-        position = chance.choice([i for i, argument in enumerate(stage.arguments) if not argument.startswith("--")])
-        arguments = [name if i == position else argument for i, argument in enumerate(stage.arguments)]
-        arguments = [*(each for each in arguments if each == "--drawn"), "--", *(each for each in arguments if each != "--drawn")]
+        position = chance.randrange(len(stage.arguments))
+        arguments = ["--", *(name if i == position else argument for i, argument in enumerate(stage.arguments))]
         for command, ended in (("dvc repro", Running(weather, "dvc", ["repro"]).end()),
                                (f"python -m {stage.module} {arguments!r}", Running(weather, stage.module, arguments).end())):
             what = f"{place} is {name!r:.60}, {command:.120}"

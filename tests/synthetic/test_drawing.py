@@ -20,7 +20,6 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from pipeline.core import paths
 from pipeline.core.files import digest_file, digest_tree, read_json
 from pipeline.core.params import check
-from pipeline.core.paths import ImageSet
 from pipeline.corpus.choosing import choose_rows
 from pipeline.features.embedding import embed_images
 from pipeline.features.encoders import ClipParams
@@ -31,7 +30,7 @@ from pipeline.foundation.diffusion import Recipe, build_unet, tokenizer_of
 from pipeline.images import Source, locate, open_image
 from pipeline.synthetic import drawing
 from pipeline.synthetic.drawing import Generator, SynthesisParams, picture_seed, synthesize
-from pipeline.synthetic.pairs import drawn_captions
+from pipeline.synthetic.refinement import drawn_captions
 from tests.artefacts import StubDetector, write_corpus
 
 CPU = torch.device("cpu")
@@ -63,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_clip_folder: Path) -> 
 
 
 def params(**changes: object) -> SynthesisParams:
-    given = {"corpora": ("scenes",), "clips": ("tiny",), "detectors": ("stub",), "generator": "diffusion", "steps": 2, "batch": 5}
+    given = {"corpora": ("scenes",), "clips": ("tiny",), "generator": "diffusion", "steps": 2, "batch": 5}
     return SynthesisParams(**{**given, **changes})
 
 
@@ -187,7 +186,7 @@ def test_a_generator_that_says_where_it_was_found_asks_nothing_there(damaged, as
 @pytest.mark.parametrize("changes", [{"steps": 0}, {"batch": 0}, {"attempts": 0}, {"captions": 1}, {"guidance": 0.5},
                                      {"seed": -1}])
 def test_values_out_of_range_are_refused(user_error, changes):
-    given = {"corpora": ["scenes"], "clips": ["tiny"], "detectors": ["stub"], "generator": "diffusion", **changes}
+    given = {"corpora": ["scenes"], "clips": ["tiny"], "generator": "diffusion", **changes}
     assert next(iter(changes)) in user_error(check, SynthesisParams, given, "synthesis")
 
 
@@ -226,8 +225,8 @@ class StubClip:
         return np.array([np.asarray(open_image(file)).mean((0, 1)) for file in files], dtype=np.float32).reshape(len(files), 3)
 
 
-DRAWN = ImageSet("scenes", drawn=True)
-OUT = DRAWN.folder
+DRAWN = paths.drawn("scenes")
+TABLE, OUT = paths.image_table(DRAWN), paths.raw(DRAWN)
 
 
 @pytest.fixture
@@ -252,7 +251,7 @@ def colour(row: int, attempt: int = 0) -> tuple[int, int, int]:
 
 def drawn_colours() -> list[tuple[int, ...]]:
     """Of every picture in the table, each of which must be plain."""
-    found = [np.asarray(open_image(locate(OUT, path))) for path in pq.read_table(DRAWN.table)["path"].to_pylist()]
+    found = [np.asarray(open_image(locate(OUT, path))) for path in pq.read_table(TABLE)["path"].to_pylist()]
     assert all((picture == picture[0, 0]).all() for picture in found)
     return [tuple(picture[0, 0].tolist()) for picture in found]
 
@@ -261,20 +260,33 @@ def test_every_caption_has_its_picture_and_a_row_with_its_text_and_split(corpus)
     generator = StubGenerator()
     draw(generator)
     assert [number for numbers in generator.drawn for number in numbers] == list(range(23))
-    table = pq.read_table(DRAWN.table).to_pydict()
+    table = pq.read_table(TABLE).to_pydict()
     assert list(table) == ["image_id", "path", "split", "text", "attempts", "origin"]
     assert table["image_id"] == [f"scenes-{row}" for row in range(23)]
     assert table["text"] == corpus
     assert table["split"] == ["heldout" if row in (4, 5) else "train" for row in range(23)]
     assert table["attempts"] == [1] * 23
     assert drawn_colours() == [colour(row) for row in range(23)]
-    assert read_json(OUT / "report.json") == {"asked": 23, "drawn": 23, "drawn_again": 0, "blanked_for_good": [], "captions_in_corpus": 23}
+    assert read_json(paths.corpus(DRAWN) / "report.json") == {
+        "asked": 23, "drawn": 23, "drawn_again": 0, "blanked_for_good": [], "captions_in_corpus": 23,
+        "corpus_digest": digest_file(paths.corpus_table("scenes")),
+    }
+
+
+def test_the_drawn_data_set_has_every_caption_of_the_corpus_with_the_name_of_its_picture_where_one_was_drawn(corpus):
+    draw(StubGenerator(captions=10, blank=[(0, attempt) for attempt in range(3)]))
+    table, source = (pq.read_table(paths.corpus_table(dataset)).to_pydict() for dataset in (DRAWN, "scenes"))
+    assert list(table) == ["caption_id", "image_id", "text", "split"]
+    assert all(table[column] == source[column] for column in ("caption_id", "text", "split"))
+    drawn = pq.read_table(TABLE)["image_id"].to_pylist()
+    assert [key for key in table["image_id"] if key is not None] == drawn
+    assert table["image_id"] == [key if key in drawn else None for key in table["caption_id"]]
 
 
 def test_pictures_lie_in_webdataset_shards_beside_their_captions(corpus):
     draw(StubGenerator())
     assert sorted(file.name for file in OUT.iterdir()) == [
-        "images.parquet", *(f"pictures-{n:06d}.tar" for n in range(5)), "report.json", "unpaired-manifest.json"]
+        *(f"pictures-{n:06d}.tar" for n in range(5)), "unpaired-manifest.json"]
     for number in range(5):
         rows = range(5 * number, min(5 * number + 5, 23))
         with tarfile.open(OUT / f"pictures-{number:06d}.tar") as file:
@@ -286,17 +298,17 @@ def test_drawn_pictures_are_embedded_and_tagged_like_any_data_sets_in_the_order_
     draw(StubGenerator(blank=[(7, attempt) for attempt in range(3)]))
     kept = [row for row in range(23) if row != 7]
     embed_images("tiny", StubClip(), DRAWN)
-    store = read(DRAWN.features("tiny")).require(StubClip.digest, digest_file(DRAWN.table))
+    store = read(paths.image_features("tiny", DRAWN)).require(StubClip.digest, digest_file(TABLE))
     raw = np.array([colour(row) for row in kept], dtype=np.float32)
     np.testing.assert_allclose(store.norms, np.linalg.norm(raw, axis=1), rtol=1e-6)
     # half precision rounds each number below 1 by at most 2 ** -12
     np.testing.assert_allclose(store.features, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=2**-12 * 1.01)
     tag_images("stub", StubDetector(), DRAWN)
-    tags = pq.read_table(DRAWN.tags("stub") / "tags.parquet").to_pylist()
+    tags = pq.read_table(paths.tags("stub", DRAWN) / "tags.parquet").to_pylist()
     seen = StubDetector().detect([Image.new("RGB", (8, 8), colour(row)) for row in kept])
     expected = [(f"scenes-{row}", d.label) for row, found in zip(kept, seen, strict=True) for d in found]
     assert [(row["id"], row["label"]) for row in tags] == expected
-    assert read_json(DRAWN.tags("stub") / "tags.json")["images"] == 22
+    assert read_json(paths.tags("stub", DRAWN) / "tags.json")["images"] == 22
 
 
 def test_as_many_captions_are_drawn_as_asked_and_training_finds_whose_pictures_they_are(corpus):
@@ -304,7 +316,7 @@ def test_as_many_captions_are_drawn_as_asked_and_training_finds_whose_pictures_t
     rows = choose_rows(["heldout" if row in (4, 5) else "train" for row in range(23)], 10).tolist()
     assert drawn_captions("scenes") == rows
     assert drawn_colours() == [colour(row) for row in rows]
-    report = read_json(OUT / "report.json")
+    report = read_json(paths.corpus(DRAWN) / "report.json")
     assert (report["asked"], report["drawn"], report["captions_in_corpus"]) == (10, 10, 23)
 
 
@@ -312,9 +324,9 @@ def test_a_blanked_picture_is_drawn_again_with_another_seed_and_counted(corpus):
     generator = StubGenerator(blank=[(3, 0), (11, 0), (11, 1)])
     draw(generator)
     assert generator.drawn == [[0, 1, 2, 3, 4], [3], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14], [11], [11], [15, 16, 17, 18, 19], [20, 21, 22]]
-    assert pq.read_table(DRAWN.table)["attempts"].to_pylist() == [{3: 2, 11: 3}.get(row, 1) for row in range(23)]
+    assert pq.read_table(TABLE)["attempts"].to_pylist() == [{3: 2, 11: 3}.get(row, 1) for row in range(23)]
     assert drawn_colours() == [colour(row, {3: 1, 11: 2}.get(row, 0)) for row in range(23)]
-    report = read_json(OUT / "report.json")
+    report = read_json(paths.corpus(DRAWN) / "report.json")
     assert (report["drawn"], report["drawn_again"], report["blanked_for_good"]) == (23, 2, [])
 
 
@@ -323,7 +335,7 @@ def test_a_blanked_picture_is_drawn_again_with_another_seed_and_counted(corpus):
 def test_what_is_blanked_for_good_is_left_out_of_the_table_and_the_shards_and_named(corpus, rows):
     draw(StubGenerator(blank=[(row, attempt) for row in rows for attempt in range(2)], attempts=2))
     kept = [row for row in range(23) if row not in rows]
-    table = pq.read_table(DRAWN.table).to_pydict()
+    table = pq.read_table(TABLE).to_pydict()
     assert table["image_id"] == [f"scenes-{row}" for row in kept]
     assert table["text"] == [corpus[row] for row in kept]
     assert drawn_captions("scenes") == kept
@@ -331,7 +343,7 @@ def test_what_is_blanked_for_good_is_left_out_of_the_table_and_the_shards_and_na
     for tar in OUT.glob("*.tar"):
         with tarfile.open(tar) as file:
             assert not set(file.getnames()) & {f"{row:09d}.{suffix}" for row in rows for suffix in ("png", "txt")}
-    report = read_json(OUT / "report.json")
+    report = read_json(paths.corpus(DRAWN) / "report.json")
     assert (report["asked"], report["drawn"], report["drawn_again"]) == (23, len(kept), len(rows))
     assert report["blanked_for_good"] == sorted(f"scenes-{row}" for row in rows)
 
@@ -340,6 +352,7 @@ def test_a_corpus_of_which_every_picture_is_blanked_is_named(corpus, user_error)
     message = user_error(draw, StubGenerator(blank=[(row, attempt) for row in range(23) for attempt in range(3)]))
     assert "every synthetic picture of scenes was blanked" in message
     assert not OUT.exists()
+    assert not paths.corpus(DRAWN).exists()
 
 
 @pytest.mark.parametrize("killed_at", [1, 2, 3])
@@ -402,8 +415,8 @@ def test_pictures_of_another_precision_or_model_are_not_continued(corpus, attrib
     assert sum(map(len, other.drawn)) == 23
 
 
-@pytest.mark.parametrize("changes", [{"corpora": ("scenes", "album")}, {"clips": ("tiny", "other")}, {"detectors": ()}])
-def test_another_corpus_clip_or_detector_beside_these_draws_nothing_again(corpus, changes):
+@pytest.mark.parametrize("changes", [{"corpora": ("scenes", "album")}, {"clips": ("tiny", "other")}])
+def test_another_corpus_or_clip_beside_these_draws_nothing_again(corpus, changes):
     with pytest.raises(Killed):
         draw(StubGenerator(killed_at=2))
     other = StubGenerator(**changes)

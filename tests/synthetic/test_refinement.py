@@ -18,14 +18,22 @@ from pipeline.core.files import digest_tree
 from pipeline.core.params import check
 from pipeline.features.stores import read
 from pipeline.synthetic import refinement
-from pipeline.synthetic.pairs import pseudo_features
-from pipeline.synthetic.refinement import ProjectionParams, RefinementParams, contrastive_loss, optimise, project_pairs, refine_pairs
-from tests.artefacts import write_corpus, write_pair_store, write_pairs, write_texts
+from pipeline.synthetic.refinement import (
+    ProjectionParams,
+    RefinementParams,
+    contrastive_loss,
+    drawn_captions,
+    optimise,
+    project_pairs,
+    refine_pairs,
+)
+from tests.artefacts import pair_store, write_corpus, write_pair_store, write_pairs, write_texts
 
 CPU = torch.device("cpu")
 PARAMS = RefinementParams(temperature=0.1, learning_rate=0.01, steps=7, batch=4, seed=3, evaluate_every=3, snapshot_every=2)
 PAIRS = 11
 ROWS = [0, 2, 3, 5, 8, 9, 13]
+REFINED = paths.refined("tiny", paths.drawn("scenes"))
 
 
 class Killed(BaseException):
@@ -175,29 +183,29 @@ def corpus(unit_rows) -> np.ndarray:
 
 def test_each_pseudo_feature_is_refined_towards_its_own_caption_and_stored_as_a_unit_row(corpus):
     refine_pairs("tiny", "scenes", PARAMS, CPU)
-    store = read(pseudo_features("tiny", "scenes", True, False))
-    source = read(pseudo_features("tiny", "scenes", False, False))
+    store = read(pair_store("scenes", "optimised"))
+    source = read(pair_store("scenes", "drawn"))
     expected, curve = run(torch.from_numpy(source.features).float(), torch.from_numpy(corpus[ROWS].astype(np.float16)).float())
     np.testing.assert_allclose(store.features, expected / expected.norm(dim=1, keepdim=True), atol=2**-11)
     assert np.abs(store.features - source.features).max() > 0.01
     assert store.origin == source.origin
-    assert json.loads((paths.refined("tiny", "scenes") / "curve.json").read_text()) == curve
+    assert json.loads((REFINED / "curve.json").read_text()) == curve
 
 
 def test_a_killed_refinement_goes_on_and_ends_in_the_same_bytes(corpus, monkeypatch):
     refine_pairs("tiny", "scenes", PARAMS, CPU)
-    whole = digest_tree(paths.refined("tiny", "scenes"))
-    paths.refined("tiny", "scenes").rename("aside")
+    whole = digest_tree(REFINED)
+    REFINED.rename("aside")
     shutil.rmtree(paths.WORK)
     with monkeypatch.context() as patch:
         kill_at(patch, 4)
         with pytest.raises(Killed):
             refine_pairs("tiny", "scenes", PARAMS, CPU)
-    assert not paths.refined("tiny", "scenes").exists()
+    assert not REFINED.exists()
     calls = kill_at(monkeypatch, None)
     refine_pairs("tiny", "scenes", PARAMS, CPU)
     assert len(calls) == 3
-    assert digest_tree(paths.refined("tiny", "scenes")) == whole
+    assert digest_tree(REFINED) == whole
 
 
 def test_refining_with_text_features_of_another_clip_is_refused(corpus, user_error):
@@ -216,6 +224,15 @@ def test_refining_pairs_of_another_corpus_is_refused(corpus, user_error):
     assert "another corpus" in user_error(refine_pairs, "tiny", "scenes", PARAMS, CPU)
 
 
+def test_pictures_drawn_before_captions_were_taken_out_of_the_corpus_are_refused(corpus, user_error):
+    write_corpus("scenes", [f"caption {row}" for row in range(8)])
+    assert "another corpus" in user_error(drawn_captions, "scenes")
+
+
+def test_each_drawn_picture_is_of_the_row_whose_caption_names_it(corpus):
+    assert drawn_captions("scenes") == ROWS
+
+
 def naive_projection(pseudo: Tensor, support: Tensor, temperature: float) -> Tensor:
     """Eq. 3, a caption at a time, then unit length."""
     total, mass = torch.zeros(support.shape[1], dtype=torch.float64), 0.0
@@ -227,12 +244,12 @@ def naive_projection(pseudo: Tensor, support: Tensor, temperature: float) -> Ten
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
 def test_projected_features_equal_a_softmax_sum_over_all_captions_of_the_corpus(corpus, unit_rows, temperature):
-    write_pair_store("scenes", "refined/features", unit_rows(7, 8, 6))
+    write_pair_store("scenes", "optimised", unit_rows(7, 8, 6))
     params = check(ProjectionParams, {"temperature": {"scenes": temperature, "album": 9.0}}, "projection")
     project_pairs("tiny", "scenes", params, CPU)
     support = torch.from_numpy(read(paths.text_features("tiny", "scenes")).features)
-    for refined in (False, True):
-        given, found = (read(pseudo_features("tiny", "scenes", refined, projected)) for projected in (False, True))
+    for names in (("drawn", "projected"), ("optimised", "both")):
+        given, found = (read(pair_store("scenes", name)) for name in names)
         assert found.origin == given.origin
         for row in range(7):
             expected = naive_projection(torch.from_numpy(given.features[row]), support, temperature)
@@ -241,14 +258,14 @@ def test_projected_features_equal_a_softmax_sum_over_all_captions_of_the_corpus(
 
 
 def test_projection_asks_for_a_temperature_of_the_corpus(corpus, unit_rows, user_error):
-    write_pair_store("scenes", "refined/features", unit_rows(7, 8, 6))
+    write_pair_store("scenes", "optimised", unit_rows(7, 8, 6))
     for temperature in ({}, {"album": 0.01}):
         message = user_error(project_pairs, "tiny", "scenes", ProjectionParams(temperature), CPU)
         assert "projection.temperature needs a value above 0 for scenes" in message
 
 
-@pytest.mark.parametrize("name", ["drawn", "refined/features"])
+@pytest.mark.parametrize("name", ["drawn", "optimised"])
 def test_projecting_features_of_another_clip_is_refused(corpus, unit_rows, user_error, name):
-    write_pair_store("scenes", "refined/features", unit_rows(7, 8, 6))
+    write_pair_store("scenes", "optimised", unit_rows(7, 8, 6))
     write_pair_store("scenes", name, unit_rows(7, 8, 6), clip_digest="e" * 64)
     assert "another CLIP" in user_error(project_pairs, "tiny", "scenes", ProjectionParams({"scenes": 0.1}), CPU)

@@ -19,23 +19,23 @@ from pipeline import training
 from pipeline.captioning import caption_settings
 from pipeline.core import paths
 from pipeline.core.files import digest_tree, read_json, write_json
-from pipeline.core.paths import ImageSet
 from pipeline.corpus.choosing import choose_rows
 from pipeline.features import tagging
-from pipeline.features.data import Corpus
 from pipeline.features.encoders import Clip
-from pipeline.features.stores import read
-from pipeline.inputs import Captioning, Training
+from pipeline.features.stores import read as read_store
 from pipeline.language.condition import Condition
 from pipeline.language.decoders import Decoder
 from pipeline.language.decoding import Decoding
 from pipeline.methods import find_method
 from pipeline.methods.base import Method
+from pipeline.needs.base import Inputs, read
+from pipeline.needs.images import Images, PseudoFeatures
+from pipeline.needs.pairs import Paired, Pairs
+from pipeline.needs.tags import Objects
 from pipeline.photographs import caption_files
-from pipeline.synthetic.pairs import pseudo_features
-from pipeline.systems import Setting, System, find_system, make_method
+from pipeline.systems import Setting, System, find_system, looked_at, make_method
 from pipeline.training import Plan, train_system
-from tests.artefacts import CLIP, DETECTOR, LABELS, PAIR_STORES, StubDetector, edit_json, seal_again, write_pair_store
+from tests.artefacts import CLIP, DETECTOR, LABELS, PAIR_STORES, StubDetector, edit_json, pair_store, seal_again, write_pair_store
 from tests.tiny_systems import CPU, PARAMS, make_project, params, write_params
 
 SYSTEM = find_system("syntic", PARAMS)
@@ -66,15 +66,20 @@ def with_switches(**train: Any) -> System:
     return replace(SYSTEM, train={**SYSTEM.train, **train})
 
 
-def learnt_from(system: System) -> Corpus:
-    return Training(system, make_method("syntic", system)).load(CPU)
+def learnt_from(system: System) -> Paired:
+    return read(make_method("syntic", system).learns_from, CLIP, system.corpus).of(Pairs)
 
 
-@pytest.mark.parametrize(("optimize", "projected"), [(False, False), (True, False), (False, True), (True, True)])
-def test_the_switches_choose_what_a_system_is_trained_on(inside, optimize, projected):
-    corpus = learnt_from(with_switches(optimize=optimize, project=projected))
-    assert np.array_equal(corpus.pairs.pictures.features.numpy(), read(pseudo_features(CLIP, "scenes", optimize, projected)).features)
-    stores = [read(pseudo_features(CLIP, "scenes", *switches)).features for switches in ((0, 0), (1, 0), (0, 1), (1, 1))]
+def seen_by(system: System) -> Inputs:
+    return read(looked_at(make_method("syntic", system), SETTING), CLIP, SETTING.test)
+
+
+@pytest.mark.parametrize(("name", "switches"), PAIR_STORES.items())
+def test_the_switches_choose_what_a_system_is_trained_on(inside, name, switches):
+    optimize, projected = switches
+    pictures = learnt_from(with_switches(optimize=optimize, project=projected)).pictures
+    assert np.array_equal(pictures.of(PseudoFeatures).numpy(), read_store(pair_store("scenes", name)).features)
+    stores = [read_store(pair_store("scenes", each)).features for each in PAIR_STORES]
     assert not any(np.array_equal(one, other) for number, one in enumerate(stores) for other in stores[:number])
 
 
@@ -84,7 +89,7 @@ def rows_shown(monkeypatch: pytest.MonkeyPatch, method: str) -> set[int]:
     cls = find_method(method)
     real: Callable[..., Condition] = cls.training_condition
 
-    def watch(method: Method, corpus: Corpus, rows: Tensor, generator: torch.Generator) -> Condition:
+    def watch(method: Method, corpus: Inputs, rows: Tensor, generator: torch.Generator) -> Condition:
         shown.update(rows.tolist())
         return real(method, corpus, rows, generator)
 
@@ -108,11 +113,11 @@ def test_a_text_only_system_may_be_trained_on_as_many_captions_as_are_drawn_and_
 
 
 def test_what_is_learnt_of_a_picture_is_what_is_known_of_the_one_drawn_of_the_caption(inside):
-    pairs = learnt_from(with_switches(optimize=False, project=False)).pairs
-    drawn = read(ImageSet("scenes", drawn=True).features(CLIP)).features
+    pairs = learnt_from(with_switches(optimize=False, project=False))
+    drawn = read_store(paths.image_features(CLIP, paths.drawn("scenes"))).features
     assert pairs.picture_of.tolist() == [*range(10), -1, -1]
-    assert np.array_equal(pairs.pictures.features.numpy(), drawn)
-    named = [[LABELS[i] for i in row if i >= 0] for row in pairs.pictures.objects.ids.tolist()]
+    assert np.array_equal(pairs.pictures.of(PseudoFeatures).numpy(), drawn)
+    named = [[LABELS[i] for i in row if i >= 0] for row in pairs.pictures.of(Objects).ids.tolist()]
     assert named == [[], [], *[["cat", "sun"]] * 3, *[["dog", "sun"]] * 3, *[["tree", "sun"]] * 2]
 
 
@@ -154,22 +159,18 @@ def test_pictures_are_shown_to_the_decoder_alike_in_batches_of_any_size(inside, 
 
 
 def test_images_come_with_the_objects_that_were_detected_in_them(inside):
-    ids, seen, _ = Captioning(SYSTEM, make_method("syntic", SYSTEM)).seen(SETTING)
-    assert ids == [f"i{n}" for n in range(8)]
-    named = [[LABELS[i] for i in row if i >= 0] for row in seen.objects.ids.tolist()]
-    assert named == [[], [], *[["cat", "sun"]] * 3, *[["dog", "sun"]] * 3]  # brightness 0, 20, 40 and so on
-    bare = with_switches(objects=False)
-    assert Captioning(bare, make_method("syntic", bare)).seen(SETTING)[1].objects is None
+    named = [[LABELS[i] for i in row if i >= 0] for row in seen_by(SYSTEM).of(Objects).ids.tolist()]
+    assert named == [[], [], *[["cat", "sun"]] * 3, *[["dog", "sun"]] * 3, *[["tree", "sun"]] * 3, ["sun"]]  # brightness 0, 20, 40 ...
+    assert looked_at(make_method("syntic", with_switches(objects=False)), SETTING) == (Images(),)
 
 
 def change_tagged(**values: Any) -> None:
-    file = ImageSet("scenes").tagged(CLIP, DETECTOR) / "tagged.json"
-    edit_json(file, **values)
+    edit_json(paths.tagged(CLIP, DETECTOR, "scenes") / "tagged.json", **values)
 
 
 def test_tags_of_another_detector_than_the_one_in_training_are_refused(inside, user_error):
     change_tagged(detector_digest="0" * 64)
-    assert "another detector" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
+    assert f"another detector {DETECTOR} than" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
 
 
 def test_tags_of_other_images_are_refused(inside, user_error):
@@ -179,20 +180,28 @@ def test_tags_of_other_images_are_refused(inside, user_error):
 
 def test_tags_in_another_clips_space_are_refused(inside, user_error):
     change_tagged(clip_digest="0" * 64)
-    assert "another CLIP" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
+    assert f"another CLIP {CLIP} than" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
 
 
-def test_a_model_that_does_not_say_whose_objects_it_learnt_is_refused(inside, user_error):
+def test_a_model_that_learnt_the_objects_of_another_detector_is_refused(inside, user_error):
     file = paths.model("syntic") / "system.json"
-    write_json(file, {key: value for key, value in read_json(file).items() if key != "detector_digest"})
+    models = read_json(file)["models"]
+    assert set(models) == {f"CLIP {CLIP}", f"detector {DETECTOR}"}
+    edit_json(file, models={**models, f"detector {DETECTOR}": "0" * 64})
+    assert f"another detector {DETECTOR} than" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
+
+
+def test_a_model_that_does_not_say_what_it_was_made_with_is_refused(inside, user_error):
+    file = paths.model("syntic") / "system.json"
+    write_json(file, {key: value for key, value in read_json(file).items() if key != "models"})
     seal_again(file)
-    assert "another detector" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
+    assert "made by an earlier version" in user_error(caption_settings, "syntic", SYSTEM, PARAMS, CPU)
 
 
 def trained_rows(captions: int | None) -> list[int]:
     plan = Plan.of("syntic", SYSTEM, params({"recipes.small.captions": captions}))
     splits = pq.read_table(paths.corpus_table("scenes"))["split"].to_pylist()
-    return training._trained_rows(plan, learnt_from(SYSTEM), splits).tolist()
+    return training._trained_rows(plan, Inputs({Pairs: learnt_from(SYSTEM)}), splits).tolist()
 
 
 def test_of_the_pairs_those_of_the_recipes_captions_are_trained_on(inside):
@@ -209,14 +218,14 @@ def test_a_recipe_of_more_captions_than_were_drawn_is_refused(inside, user_error
 def test_pseudo_features_of_another_clip_than_the_corpus_are_refused(inside, user_error, train):
     for name in PAIR_STORES:
         write_pair_store("scenes", name, np.eye(10, 8, dtype=np.float32), clip_digest="0" * 64)
-    assert "another CLIP" in user_error(train_system, "syntic", with_switches(**train), PARAMS, CPU)
+    assert f"another CLIP {CLIP} than" in user_error(train_system, "syntic", with_switches(**train), PARAMS, CPU)
 
 
 def test_a_system_without_objects_that_learnt_from_another_clips_pictures_is_not_used(inside, user_error):
     write_pair_store("scenes", "drawn", np.eye(10, 8, dtype=np.float32), clip_digest="0" * 64)
     system = with_switches(objects=False, optimize=False, project=False)
     train_system("syntic", system, PARAMS, CPU)
-    assert "was trained with another CLIP" in user_error(caption_settings, "syntic", system, PARAMS, CPU)
+    assert f"another CLIP {CLIP} than" in user_error(caption_settings, "syntic", system, PARAMS, CPU)
 
 
 def caption_a_picture(explain: bool = True) -> bool:
@@ -249,7 +258,7 @@ def test_a_photograph_is_not_captioned_with_another_detector_than_the_one_in_tra
     other = StubDetector()
     other.digest = "0" * 64
     monkeypatch.setattr(tagging, "load_detector", lambda name, params, device: other)
-    assert "another detector" in user_error(caption_a_picture)
+    assert f"another detector {DETECTOR} than" in user_error(caption_a_picture)
 
 
 def test_a_photographs_objects_are_named_in_the_prompt_of_params(inside, monkeypatch):
