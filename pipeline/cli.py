@@ -27,7 +27,7 @@ def _options(debug: Debug = False) -> None:
 def caption(
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     system: Annotated[str, typer.Option(help="A system of params.yaml that `dvc repro` has trained.")] = "knight",
-    support: Annotated[str | None, typer.Option(help="Data set whose sentences are looked up (default: the first of its settings).")] = None,
+    support: Annotated[str | None, typer.Option(help="Whose sentences are looked up (default: as in the first of its settings).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     explain: Annotated[bool, typer.Option(help="Show the nearest corpus captions, the caption's CLIP similarity, and the objects that the "
                                                "system was told of.")] = False,
