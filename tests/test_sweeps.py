@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -358,6 +359,27 @@ def test_a_kill_keeps_the_rows_that_were_finished(inside, computed):
     assert [row.system for row in read_rows(TABLE, TASK)] == ["decap"]
     sweep(systems=["decap", "knight"])
     assert computed == [("decap", "{}", 0, SETTING), ("knight", "{}", 0, SETTING)]
+
+
+def test_a_kill_within_a_setting_costs_one_batch_at_most(inside):
+    (whole,) = sweep()
+    shutil.rmtree(paths.SWEEPS)
+    real, sizes = Captioner.caption, []
+
+    def counted(captioner, seen, *arguments, last: int):
+        if len(sizes) == last:
+            raise Interrupted
+        sizes.append(len(seen))
+        return real(captioner, seen, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Captioner, "caption", partialmethod(counted, last=1))
+        with pytest.raises(Interrupted):
+            sweep()
+        assert sizes == [3]  # of four pictures
+        patch.setattr(Captioner, "caption", partialmethod(counted, last=2))
+        assert same(sweep(), [whole])
+        assert sizes == [3, 1]
 
 
 def test_systems_are_compared_on_the_same_images_and_older_rows_stay_until_the_first_new_one_is_there(inside, capsys):
