@@ -72,6 +72,14 @@ def foundation(
 
 
 @app.command()
+def metrics() -> None:
+    """What captions are scored by, as a Markdown table."""
+    from pipeline.tasks.caption import TASK
+
+    print(TASK.table())
+
+
+@app.command()
 def sweep(name: Annotated[str, typer.Argument(help="An entry of `sweeps` in params.yaml.")]) -> None:
     """Train and score variations of systems into data/sweeps/NAME.csv. Finished rows are kept: it resumes."""
     from pipeline.sweeps import run_sweep

@@ -43,9 +43,9 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
     tested: dict[str, Any] = {}
     with kept_ledgers(paths.scores(name)) as kept:
         for setting_name, setting in settings.items():
-            ledger = kept.open(_fingerprint(name, setting_name, setting, wanted, params))
+            ledger = kept.open(_fingerprint(name, system, setting_name, setting, wanted, params))
             if not ledger.done:
-                ledger.record("scores", asdict(scorer.score(setting_name, setting, read_captions(name, setting_name))))
+                ledger.record("scores", asdict(scorer.score(setting_name, setting, read_captions(name, setting_name), system.corpus)))
             found = ledger.done["scores"]
             its = [Score(**score) for score in found["scores"]]
             scores += its
@@ -59,9 +59,10 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
         write_json(paths.metrics(name), metrics)
 
 
-def _fingerprint(name: str, setting_name: str, setting: Setting, wanted: EvaluationParams, params: dict[str, Any]) -> str:
+def _fingerprint(name: str, system: System, setting_name: str, setting: Setting, wanted: EvaluationParams,
+                 params: dict[str, Any]) -> str:
     """Of all that decides a setting's scores."""
-    files = [paths.captions_file(name, setting_name), paths.references_table(setting.test), paths.image_table(setting.test),
+    files = [paths.captions_file(name, setting_name), *caption.scored_with(setting, system.corpus), paths.image_table(setting.test),
              paths.image_features(wanted.judge, setting.test), paths.reference_features(wanted.judge, setting.test),
              paths.foundation(wanted.judge)]
     if missing := [file for file in files if not file.exists()]:

@@ -28,8 +28,8 @@ from pipeline.core.params import Seed, StrictParams, check, load, section
 from pipeline.core.resume import Ledger, held
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.sweep_table import Key, Row, comparisons, read_rows, write_rows
-from pipeline.systems import Setting, System, find_system
-from pipeline.tasks.caption import TASK, Scorer, require_another
+from pipeline.systems import Setting, System, distinct, find_system
+from pipeline.tasks.caption import TASK, Scorer, require_another, scored_with
 from pipeline.training import Plan, digest_of_learnt, identity, train_model, trained_model
 
 
@@ -92,20 +92,21 @@ class _Sweep:
     def run(self) -> None:
         """Compute what is missing, row by row."""
         wanted = {variant.key(name): fingerprint(variant, setting, self.params, self.scorer.judge.digest)
-                  for variant in self.variants for name, setting in self.settings.items()}
+                  for variant in self.variants for name, setting in distinct(self.settings, variant.plan.method).items()}
         rows = finished(self.table, wanted)
         if len(rows) == len(wanted):  # older rows stay until the first new one is there
             write_rows(self.table, list(rows.values()), TASK)
         for variant in self.variants:
-            if missing := [name for name in self.settings if variant.key(name) not in rows]:
+            if missing := [name for name in self.settings if variant.key(name) in wanted and variant.key(name) not in rows]:
                 captioner = Captioner(variant.name, variant.system, self.device, self._model(variant))
                 for setting in missing:
                     key = variant.key(setting)
                     rows[key] = self._row(variant, captioner, setting, wanted[key])
                     write_rows(self.table, [rows[key] for key in wanted if key in rows], TASK)
                     _print(rows[key])
-        for pair in comparisons(list(rows.values()), self.evaluation):
-            print("{0.setting}: {0.a} - {0.b} = {1:.1f} [{2:.1f}, {3:.1f}]".format(pair, *pair.difference))
+        for pair in comparisons(list(rows.values()), TASK, self.evaluation):
+            print("{0.setting}, {0.metric}: {0.a} - {0.b} = {1:.{4}f} [{2:.{4}f}, {3:.{4}f}]".format(
+                pair, *pair.difference, TASK.metric(pair.metric).digits))
 
     def _model(self, variant: Variant) -> Path:
         """The folder of a variant's model, trained if it has to be."""
@@ -123,10 +124,10 @@ class _Sweep:
         require_another(self.evaluation.judge, self.scorer.judge.digest, variant.system, variant.plan.method, setting)
         ledger = Ledger(self.scratch / f"{fingerprint}.jsonl")
         captions = captioner.caption_setting(setting, decoding_of(setting, self.params), ledger, label)
-        scored = self.scorer.score(name, setting, captions)
+        scored = self.scorer.score(name, setting, captions, variant.system.corpus)
         ledger.file.unlink()
         return Row(*variant.key(name), setting.split, len(captions), {score.metric: score for score in scored.scores}, fingerprint,
-                   np.array(scored.values[TASK.primary], np.float32))
+                   {metric: np.array(scored.values[metric], np.float32) for metric in TASK.per_item if metric in scored.values})
 
 
 def variant_for(name: str, values: dict[str, Any], seed: int, params: dict[str, Any]) -> Variant:
@@ -161,7 +162,7 @@ def fingerprint(variant: Variant, setting: Setting, params: dict[str, Any], judg
         code_digest(__name__, type(plan.method).__module__), start, asdict(plan.system), asdict(plan.decoder), asdict(plan.recipe),
         asdict(setting), asdict(decoding_of(setting, params)), params.get("evaluation"), judge,
         digest_of_learnt(plan) if plan.method.trains else None, digest_of_inputs(plan.system, plan.method, setting),
-        digest_file(paths.references_table(setting.test)),
+        [digest_file(file) for file in scored_with(setting, plan.system.corpus)],
     ])[:16]
 
 
@@ -170,7 +171,7 @@ def finished(table: Path, wanted: dict[Key, str]) -> dict[Key, Row]:
     known: dict[str, Row] = {}
     for file in [table, *sorted(table.parent.glob("*.csv"))]:
         with suppress(UserError):  # damaged or of an older layout: its rows are computed again
-            known = {row.fingerprint: row for row in read_rows(file, TASK) if row.items.size} | known
+            known = {row.fingerprint: row for row in read_rows(file, TASK) if row.items} | known
     return {key: replace(known[fingerprint], system=key[0], variant=key[1], seed=key[2], setting=key[3])
             for key, fingerprint in wanted.items() if fingerprint in known}
 
@@ -178,4 +179,4 @@ def finished(table: Path, wanted: dict[Key, str]) -> dict[Key, Row]:
 def _print(row: Row) -> None:
     found = row.scores[TASK.primary]
     print(f"{row.system} {row.variant} {row.seed} {row.setting}: {TASK.primary} {found.value:.1f} [{found.low:.1f}, {found.high:.1f}], "
-          f"shuffled {row.scores[TASK.control].value:.1f}", flush=True)
+          f"{', '.join(f'{name} {row.scores[name].value:.1f}' for name in TASK.controls if name in row.scores)}", flush=True)

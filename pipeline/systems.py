@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,15 +120,20 @@ def looked_at(method: Method, setting: Setting) -> tuple[PictureNeed[Any], ...]:
 
 
 def settings_of(system: System, method: Method, params: dict[str, Any]) -> dict[str, Setting]:
-    """The settings of the system's suite that apply: to a method that looks no sentences up, those that differ by their support only
-    are one, the first."""
+    """The settings of the system's suite that apply, see `distinct`."""
     if pick(params, f"settings.{system.suite}") is None:
         raise UserError(f"params.yaml: settings.{system.suite} is null: name what its systems are tested on, or {{}} for nothing")
     found = {name: section(Setting, params, f"settings.{system.suite}.{name}")
              for name in map(checked, section(dict[str, Any], params, f"settings.{system.suite}"))}
+    return distinct(found, method)
+
+
+def distinct(settings: Mapping[str, Setting], method: Method) -> dict[str, Setting]:
+    """The settings that are not the same to a method: where it looks no sentences up, those that differ by their support only are one, the
+    first."""
     if method.looks_up:
-        return found
-    first: dict[Any, str] = {}
-    for name, setting in found.items():
+        return dict(settings)
+    first: dict[str, str] = {}
+    for name, setting in settings.items():
         first.setdefault(repr(replace(setting, support="")), name)
-    return {name: found[name] for name in first.values()}
+    return {name: settings[name] for name in first.values()}

@@ -117,7 +117,7 @@ def test_a_sweep_resumes_and_compares_its_systems(finished: Project, tmp_path: P
     table.write_text("".join(whole.splitlines(keepends=True)[:-1]))
     again = unpaired(project, "sweep", "tiny")
     assert table.read_text() == whole
-    assert again.stdout.count("CIDEr") == 1, "finished rows were computed again"
+    assert again.stdout.count("pictures.in-domain: CIDEr") == 1, "finished rows were computed again"
     project.edit("sweeps", {"part": {"systems": ["decap"], "vary": {"seed": [1]}, **where}})
     assert "CIDEr" not in unpaired(project, "sweep", "part").stdout, "another sweep's rows were computed again"
     (row,) = read_rows(project.folder / "data/sweeps/part.csv", TASK)

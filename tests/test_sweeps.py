@@ -64,7 +64,7 @@ def inside(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("UNPAIRED_DEVICE", "cpu")
 
-    def score(name: str, setting: Setting, captions: dict[str, str]) -> Scored:
+    def score(name: str, setting: Setting, captions: dict[str, str], corpus: str) -> Scored:
         points = [float(len(caption)) for caption in captions.values()]
         mean = sum(points) / len(points)
         figures = {"CIDEr": mean, "CIDEr_low": mean - 1, "CIDEr_high": mean + 1, "CIDEr_shuffled": 0.0}
@@ -147,9 +147,15 @@ def test_a_sweep_has_a_row_for_each_system_value_seed_and_setting(inside):
     assert [row.key for row in rows] == [(system, '{"recipe": "small"}', seed, setting) for system in ("decap", "knight") for seed in (0, 1)
                                          for setting in (SETTING, "pictures.short")]
     assert {(row.split, row.images) for row in rows} == {("val", 4)}
-    assert all(row.items.mean() == pytest.approx(cider(row), abs=1e-4) for row in rows)
+    assert all(row.items["CIDEr"].mean() == pytest.approx(cider(row), abs=1e-4) for row in rows)
     assert len({row.fingerprint for row in rows}) == len(rows)
     assert all(row.scores["CIDEr"].low == pytest.approx(cider(row) - 1) for row in rows)
+
+
+def test_a_system_that_looks_nothing_up_has_one_row_for_settings_that_differ_by_their_support_at_most(inside):
+    other = {"settings.pictures.other": {"test": "scenes", "support": "scenes"}}
+    rows = sweep(other, systems=["raw", "clipre"], settings=[SETTING, "pictures.other"])
+    assert [(row.system, row.setting) for row in rows] == [("raw", SETTING), ("clipre", SETTING), ("clipre", "pictures.other")]
 
 
 def test_what_is_varied_reaches_training_and_captioning(inside, used):
@@ -190,7 +196,7 @@ def test_a_row_that_another_sweep_has_is_taken_over_with_its_scores_per_image(in
     rows = sweep(seeds=[1], vary={"seed": [1]})
     assert computed == []
     assert [row.values for row in rows] == [{"seed": 1}]
-    assert np.array_equal(rows[0].items, other.items)
+    assert np.array_equal(rows[0].items["CIDEr"], other.items["CIDEr"])
 
 
 def test_a_table_of_an_older_layout_is_no_obstacle(inside, computed):
@@ -232,6 +238,12 @@ def test_a_row_is_stale_when_its_test_data_change(inside, tiny_clip, changed, na
     edit_table(changed, pq.read_table(changed).slice(1))
     embed_images(CLIP, tiny_clip, "scenes")
     assert row_of(name) != before
+
+
+def test_a_row_is_stale_when_there_is_a_record_of_what_images_show(inside):
+    before = row_of("decap")
+    write_json(paths.vocabulary("scenes"), {"objects": {"cat": ["cat"]}, "colours": {}, "nothing": []})
+    assert row_of("decap") != before
 
 
 def touch(folder: Path) -> None:
@@ -384,13 +396,13 @@ def test_a_kill_within_a_setting_costs_one_batch_at_most(inside):
 
 def test_systems_are_compared_on_the_same_images_and_older_rows_stay_until_the_first_new_one_is_there(inside, capsys):
     rows = sweep(systems=["decap", "clipre"], seeds=[0, 1])
-    there, back = comparisons(rows, EvaluationParams("judge", samples=20))
+    (found,) = comparisons(rows, TASK, EvaluationParams("judge", samples=20))
     mean = {system: np.mean([cider(row) for row in rows if row.system == system]) for system in ("decap", "clipre")}
-    assert (there.setting, there.a, there.b) == (SETTING, "decap", "clipre")
-    assert there.difference[0] == pytest.approx(mean["decap"] - mean["clipre"], abs=1e-3)
-    assert back.difference[0] == pytest.approx(-there.difference[0])
-    assert there.difference[1] <= there.difference[0] <= there.difference[2]
-    assert f"{SETTING}: decap - clipre = {there.difference[0]:.1f} [" in capsys.readouterr().out
+    best, other = sorted(mean, key=lambda system: -mean[system])
+    assert (found.setting, found.metric, found.a, found.b, found.seeds) == (SETTING, "CIDEr", best, other, (2, 2))
+    assert found.difference[0] == pytest.approx(mean[best] - mean[other], abs=1e-3)
+    assert found.difference[1] <= found.difference[0] <= found.difference[2]
+    assert f"{SETTING}, CIDEr: {best} - {other} = {found.difference[0]:.1f} [" in capsys.readouterr().out
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(patch, 0)
         with pytest.raises(Interrupted):

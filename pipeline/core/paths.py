@@ -50,6 +50,16 @@ def references_table(dataset: str) -> Path:
     return corpus(dataset) / "references.parquet"
 
 
+def objects_table(dataset: str) -> Path:
+    """What the tested pictures show; there where a record of it is named."""
+    return corpus(dataset) / "objects.parquet"
+
+
+def vocabulary(dataset: str) -> Path:
+    """The words for it."""
+    return corpus(dataset) / "vocabulary.json"
+
+
 def text_features(clip: str, corpus: str) -> Path:
     return _at("features", clip, "text", corpus, "features")
 

@@ -2,6 +2,7 @@
 
 corpus.parquet: caption_id, image_id (null where unknown), text, split "train"|"heldout"; sentences only, no path of any image.
 references.parquet: caption_id, image_id (null for formats without images), text, split "val"|"test".
+objects.parquet, vocabulary.json: what the val and test images show, and the words for it, where a record of that is named (`objects.py`).
 images.parquet: image_id, path (relative to the raw folder, with "/"), split "unlabelled"|"val"|"test"; with `paired` the corpus's too.
 report.json: for each of the two tables of captions read = kept + skipped + beyond_limit, and what was done to the text; unspaced: captions
 of both with words that no space divides.
@@ -29,6 +30,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import UNWANTED, file_inside, inside, write_json
 from pipeline.core.params import Count, Seed, StrictParams
 from pipeline.core.resume import finished_folder
+from pipeline.corpus.objects import read_objects, read_vocabulary
 from pipeline.corpus.readers import (
     MAX_BYTES,
     REFERENCE_SPLITS,
@@ -43,6 +45,7 @@ CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id",
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]{8}")
 """Eight characters in a row of Thai, Lao, Burmese, Khmer, Japanese or Chinese, which are written without spaces between words."""
 IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split")])
+OBJECTS = pa.schema([*((name, pa.string()) for name in ("image_id", "object", "colour")), ("crowd", pa.bool_())])
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,18 @@ class ExtractParams(StrictParams):
     """The source may unpack to so many bytes, and to a hundred times its size; 1 or more."""
     paired: bool = False
     """Whether the corpus's own pictures are listed too, for methods that are trained on pairs; no other method ever sees them."""
+    instances: str = ""
+    """What the images show, for CHAIR: a file in COCO's `instances_*.json` format, found like `source`; see `corpus/objects.py`."""
+    synonyms: str = ""
+    """The words for what the instances are, a line per object; goes with `instances`."""
+    colours: str = ""
+    """The words for their colours, where the instances have any."""
     seed: Seed = 0
     """Decides `limit` and `heldout`."""
+
+    def __post_init__(self) -> None:
+        if bool(self.instances) != bool(self.synonyms) or (self.colours and not self.instances):
+            raise ValueError("instances and synonyms go together, and colours with both")
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,9 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
     if params.paired:
         _require_pictures(params.source, corpus.kept, images)
     _require_held_out(params, rows)
+    vocabulary = read_vocabulary(raw, params.synonyms, params.colours, params.max_bytes) if params.synonyms else None
+    tested = [image for image in records.images if image.split in REFERENCE_SPLITS]
+    objects = read_objects(raw, params.instances, vocabulary, tested, params.max_bytes) if vocabulary else []
 
     report = {
         "format": params.format,
@@ -111,6 +127,7 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
         "corpus": _counts(corpus, rows, ("train", "heldout")),
         "references": _counts(references, references.kept, REFERENCE_SPLITS),
         "images": _per_split(images, ("unlabelled", *REFERENCE_SPLITS, *paired)),
+        **({"objects": len(objects)} if vocabulary else {}),
         "other_splits": len(of_train) - corpus.read,
         "blank_lines": records.blank,
         "unspaced": sum(bool(_UNSPACED.search(caption.text)) for caption in [*rows, *references.kept]),
@@ -120,6 +137,9 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
         _write_table(folder / "corpus.parquet", rows, CAPTIONS)
         _write_table(folder / "references.parquet", references.kept, CAPTIONS)
         _write_table(folder / "images.parquet", images, IMAGES)
+        if vocabulary:
+            _write_table(folder / "objects.parquet", objects, OBJECTS)
+            write_json(folder / "vocabulary.json", vocabulary)
         write_json(folder / "report.json", report)
     return report
 
@@ -274,7 +294,7 @@ def _per_split(rows: Sequence[Caption] | Sequence[Image], splits: Sequence[str])
     return {split: found[split] for split in splits}
 
 
-def _write_table(path: Path, rows: Sequence[Caption] | Sequence[Image], schema: pa.Schema) -> None:
+def _write_table(path: Path, rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> None:
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")

@@ -128,43 +128,43 @@ def _bounded(stream: IO[bytes] | gzip.GzipFile, path: Path, limit: int) -> bytes
 def read_karpathy(text: str, source: str, split: str) -> Records:
     """Karpathy's `dataset_*.json`; image ids are `cocoid` where present, else `imgid`. `split` is unused."""
     captions, images, ids = [], [], []
-    for i, record in enumerate(_field(_json(text, source), "images", list, source, "top level")):
+    for i, record in enumerate(field(parse_json(text, source), "images", list, source, "top level")):
         own = _split(record, source, "images", i)
-        image_id = _id(record, "cocoid" if "cocoid" in record else "imgid", source, "images", i)
+        image_id = identifier(record, "cocoid" if "cocoid" in record else "imgid", source, "images", i)
         ids.append(image_id)
         if own not in TRAIN_SPLITS or "filename" in record:  # a corpus may do without pictures
-            folder = _field(record, "filepath", str, source, "images", i) + "/" if record.get("filepath") else ""
-            images.append(Image(image_id, folder + _field(record, "filename", str, source, "images", i), own))
+            folder = field(record, "filepath", str, source, "images", i) + "/" if record.get("filepath") else ""
+            images.append(Image(image_id, folder + field(record, "filename", str, source, "images", i), own))
         if own == "unlabelled":
             if record.get("sentences"):
                 raise UserError(f"{source}: images[{i}] (image {image_id}) is unlabelled and yet has sentences: "
                                 "remove them, or give it another split")
             continue
         where = f"images[{i}].sentences"
-        for j, sentence in enumerate(_field(record, "sentences", list, source, "images", i)):
-            captions.append(Caption(_id(sentence, "sentid", source, where, j), image_id,
-                                    _field(sentence, "raw", str, source, where, j), own))
+        for j, sentence in enumerate(field(record, "sentences", list, source, "images", i)):
+            captions.append(Caption(identifier(sentence, "sentid", source, where, j), image_id,
+                                    field(sentence, "raw", str, source, where, j), own))
     _unique(ids, "image", source)
     return Records(captions, images)
 
 
 def read_coco(text: str, source: str, split: str) -> Records:
     """COCO's `captions_*.json`: {images: [{id, file_name}], annotations: [{id, image_id, caption}]}, all of one `split`."""
-    data = _json(text, source)
-    records = _field(data, "images", list, source, "top level")
-    ids = [_id(record, "id", source, "images", i) for i, record in enumerate(records)]
+    data = parse_json(text, source)
+    records = field(data, "images", list, source, "top level")
+    ids = [identifier(record, "id", source, "images", i) for i, record in enumerate(records)]
     _unique(ids, "image", source)
     images = [
-        Image(image_id, _field(record, "file_name", str, source, "images", i), split)
+        Image(image_id, field(record, "file_name", str, source, "images", i), split)
         for i, (image_id, record) in enumerate(zip(ids, records, strict=True)) if split not in TRAIN_SPLITS or "file_name" in record
     ]
     captions, known = [], set(ids)
-    for i, record in enumerate(_field(data, "annotations", list, source, "top level")):
-        image_id = _id(record, "image_id", source, "annotations", i)
+    for i, record in enumerate(field(data, "annotations", list, source, "top level")):
+        image_id = identifier(record, "image_id", source, "annotations", i)
         if image_id not in known:
             raise UserError(f"{source}: annotations[{i}] is of image {image_id}, which `images` does not list: correct either")
-        captions.append(Caption(_id(record, "id", source, "annotations", i), image_id,
-                                _field(record, "caption", str, source, "annotations", i), split))
+        captions.append(Caption(identifier(record, "id", source, "annotations", i), image_id,
+                                field(record, "caption", str, source, "annotations", i), split))
     return Records(captions, images)
 
 
@@ -179,7 +179,7 @@ def read_lines(text: str, source: str, split: str) -> Records:
 
 def read_json_list(text: str, source: str, split: str) -> Records:
     """A JSON list of strings, as DeCap and MacCap have it; caption ids are positions in the list from 0."""
-    sentences = _list(_json(text, source), source)
+    sentences = _list(parse_json(text, source), source)
     for i, sentence in enumerate(sentences):
         if not isinstance(sentence, str):
             raise UserError(f"{source}: list[{i}] is {_shown(sentence)}, not a string: correct it, or choose another format")
@@ -189,14 +189,14 @@ def read_json_list(text: str, source: str, split: str) -> Records:
 def read_maccap(text: str, source: str, split: str) -> Records:
     """MAGIC's and MacCap's list of {split, image_name, captions}; caption ids are `image_name#k`, k from 0. `split` is unused."""
     captions, images, ids = [], [], []
-    for i, record in enumerate(_list(_json(text, source), source)):
+    for i, record in enumerate(_list(parse_json(text, source), source)):
         own = _split(record, source, "list", i)
         if own == "unlabelled":
             raise UserError(f"{source}: list[{i}] is 'unlabelled', which only the karpathy format can say: use that format")
-        name = _id(record, "image_name", source, "list", i)
+        name = identifier(record, "image_name", source, "list", i)
         ids.append(name)
         images.append(Image(name, name, own))
-        for j, sentence in enumerate(_field(record, "captions", list, source, "list", i)):
+        for j, sentence in enumerate(field(record, "captions", list, source, "list", i)):
             if not isinstance(sentence, str):
                 raise UserError(f"{source}: list[{i}].captions[{j}] is {_shown(sentence)}, not a string: correct it")
             captions.append(Caption(f"{name}#{j}", name, sentence, own))
@@ -220,7 +220,8 @@ def read_records(raw: Path, source: str, format: str, split: str, limit: int = M
 _KINDS: dict[type | tuple[type, ...], str] = {str: "a string", list: "a list", (int, str): "a whole number or a string"}
 
 
-def _json(text: str, source: str) -> Any:
+def parse_json(text: str, source: str) -> Any:
+    """What a JSON text holds."""
     try:
         return json.loads(text)
     # ValueError also stands for numbers of thousands of digits, RecursionError for thousands of brackets.
@@ -234,7 +235,7 @@ def _list(value: Any, source: str) -> list[Any]:
     return value
 
 
-def _field(record: Any, key: str, kind: type | tuple[type, ...], source: str, where: str, number: int | None = None) -> Any:
+def field(record: Any, key: str, kind: type | tuple[type, ...], source: str, where: str, number: int | None = None) -> Any:
     """`record[key]`, which must be a `kind`. The place is only put into words on failure: this runs millions of times."""
     if isinstance(record, dict) and isinstance(value := record.get(key), kind):
         return value
@@ -245,15 +246,16 @@ def _field(record: Any, key: str, kind: type | tuple[type, ...], source: str, wh
     raise UserError(f"{source}: {place}: {found}, expected {expected}: correct the record, or choose another format")
 
 
-def _id(record: Any, key: str, source: str, where: str, number: int) -> str:
-    value = _field(record, key, (int, str), source, where, number)
+def identifier(record: Any, key: str, source: str, where: str, number: int) -> str:
+    """An id as text, whole number or string there."""
+    value = field(record, key, (int, str), source, where, number)
     if type(value) is int or (isinstance(value, str) and value and not UNWANTED.search(value)):
         return str(value)
     raise UserError(f"{source}: {where}[{number}]: {key!r} is {_shown(value)}, expected {_KINDS[int, str]}: correct it")
 
 
 def _split(record: Any, source: str, where: str, number: int) -> str:
-    split: str = _field(record, "split", str, source, where, number)
+    split: str = field(record, "split", str, source, where, number)
     if split not in SPLITS:
         raise UserError(f"{source}: {where}[{number}]: unknown split {split!r}{suggest(split, SPLITS)}")
     return split

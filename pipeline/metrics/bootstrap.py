@@ -1,5 +1,9 @@
-"""Percentile bootstrap over images (Efron 1979): how far a mean of per-image scores moves when the images are drawn anew.
+"""Percentile bootstrap over images and seeds (Efron 1979): how far a mean of per-image scores moves when images, and trainings, are drawn
+anew.
 
+Scores are (N,) of one training, or (S, N) of S seeds of a system. A resample draws the images, the same ones for all that is compared, and
+for each system as many seeds as it has, both with replacement. With one seed the interval is over images alone, and too narrow for
+a claim about a method; with few seeds it is a little too narrow still, by the bootstrap's factor of (S - 1) / S in their variance.
 The same scores, seed and number of samples give the same interval. Meant for means: a corpus BLEU or METEOR is none, and takes
 its interval from sentence scores only as an approximation.
 """
@@ -15,40 +19,65 @@ _CELLS = 1_000_000  # indices drawn at a time: 8 MB
 
 @dataclass(frozen=True)
 class Comparison:
-    """System a against b in a setting: difference and ratio of their means over items, each followed by the ends of its interval.
+    """System a against b in a setting by a metric: difference and ratio of their means over seeds and items, each followed by the ends of
+    its interval.
 
-    ratio: None where the denominator may be zero.
+    ratio: None where the denominator may be zero. seeds: of a and of b; with one of either the interval says nothing of trainings.
     """
 
     setting: str
+    metric: str
     a: str
     b: str
     difference: tuple[float, float, float]
     ratio: tuple[float, float, float] | None
+    seeds: tuple[int, int] = (1, 1)
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether 0 is outside the interval of the difference."""
+        return self.difference[1] > 0 or self.difference[2] < 0
 
 
 def interval(scores: np.ndarray, seed: int, samples: int = 1000, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of scores (N,), in their unit."""
-    return _percentiles(_resampled_means(scores[:, None], seed, samples)[:, 0], level)
+    """Interval of the mean of scores (N,) or (S, N), in their unit."""
+    return _percentiles(_resampled(seed, samples, scores)[0], level)
 
 
 def paired_interval(a: np.ndarray, b: np.ndarray, seed: int, samples: int = 1000, level: float = 0.95) -> tuple[float, float]:
-    """Interval of mean(a - b) of two systems' scores (N,) on the same images; one without 0 is a significant difference."""
-    assert a.shape == b.shape
-    return interval(np.subtract(a, b, dtype=np.float64), seed, samples, level)
+    """Interval of mean(a) - mean(b), scores (N,) or (S, N) of two systems on the same images, whose seeds have nothing to do with each
+    other; one without 0 is a significant difference."""
+    assert a.shape[-1] == b.shape[-1]
+    ours, theirs = _resampled(seed, samples, a, b)
+    return _percentiles(ours - theirs, level)
 
 
 def ratio_interval(a: np.ndarray, b: np.ndarray, seed: int, samples: int = 1000, level: float = 0.95) -> tuple[float, float] | None:
-    """Interval of mean(a) / mean(b) of scores (N,) on the same images; None when a resample's mean(b) is not positive."""
-    means = _resampled_means(np.stack([a, b], axis=1), seed, samples)
-    return _percentiles(means[:, 0] / means[:, 1], level) if means[:, 1].min() > 0 else None
+    """Interval of mean(a) / mean(b), likewise; None when a resample's mean(b) is not positive."""
+    ours, theirs = _resampled(seed, samples, a, b)
+    return _percentiles(ours / theirs, level) if theirs.min() > 0 else None
 
 
-def compare(setting: str, a: str, b: str, ours: np.ndarray, theirs: np.ndarray, seed: int, samples: int) -> Comparison:
-    """ours, theirs: scores (N,) of a and of b on the same images."""
-    ends = ratio_interval(ours, theirs, seed, samples)
-    return Comparison(setting, a, b, (float((ours - theirs).mean()), *paired_interval(ours, theirs, seed, samples)),
-                      (float(ours.mean() / theirs.mean()), *ends) if ends else None)
+def compare(setting: str, metric: str, a: str, b: str, ours: np.ndarray, theirs: np.ndarray, seed: int, samples: int) -> Comparison:
+    """ours, theirs: scores (N,) or (S, N) of a and of b on the same images."""
+    first, second = (float(np.mean(scores, dtype=np.float64)) for scores in (ours, theirs))
+    means = _resampled(seed, samples, ours, theirs)
+    ratio = (first / second, *_percentiles(means[0] / means[1], 0.95)) if means[1].min() > 0 else None
+    return Comparison(setting, metric, a, b, (first - second, *_percentiles(means[0] - means[1], 0.95)), ratio,
+                      (len(np.atleast_2d(ours)), len(np.atleast_2d(theirs))))
+
+
+def _resampled(seed: int, samples: int, *groups: np.ndarray) -> list[np.ndarray]:
+    """Of each system, the means (samples,) over seeds and images drawn with replacement; images are drawn together."""
+    rows = [np.atleast_2d(group) for group in groups]
+    means = _resampled_means(np.concatenate(rows).T, seed, samples)
+    generator = np.random.default_rng([seed, 1])
+    found, start = [], 0
+    for group in rows:
+        its = means[:, start : start + len(group)]
+        start += len(group)
+        found.append(np.take_along_axis(its, generator.integers(len(group), size=its.shape), axis=1).mean(axis=1))
+    return found
 
 
 def _resampled_means(scores_NK: np.ndarray, seed: int, samples: int) -> np.ndarray:

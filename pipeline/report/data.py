@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.core import paths
 from pipeline.core.artefacts import again, whole
@@ -19,8 +20,9 @@ from pipeline.core.tables import read_captions, read_table
 from pipeline.methods import find_method
 from pipeline.metrics.bootstrap import Comparison, compare
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.report.sweeps import Sweep, read_sweeps
+from pipeline.report.sweeps import Sweep, not_above, over_seeds, read_tables, sweep_of
 from pipeline.report.synthetic import Synthetic, gather_synthetic
+from pipeline.sweep_table import Row
 from pipeline.systems import Setting, System, find_system, make_method, settings_of
 from pipeline.tasks.base import Score
 from pipeline.tasks.caption import TASK, read_references
@@ -52,19 +54,26 @@ class RunSystem:
 
 @dataclass(frozen=True)
 class Result:
-    """One system in one setting. scores: by metric. items (the primary metric) and captions: by image id. empty: captions without a
-    word."""
+    """One system in one setting.
+
+    scores: by metric, means over the seeds that it was trained with, intervals over seeds and images. by_seed: the primary metric of each
+    seed. kept: what the task keeps of each image, by metric (S, N). items (the primary metric) and captions: of the run's own seed, by
+    image id. empty: captions without a word. constant: the sentence of that control.
+    """
 
     system: RunSystem
     scores: dict[str, Score]
+    by_seed: dict[int, float]
+    kept: dict[str, NDArray[np.float32]]
     items: dict[str, float]
     captions: dict[str, str]
     empty: int
+    constant: str
 
     @property
-    def beats_control(self) -> bool:
-        """Whether captions are shown to depend on their images."""
-        return self.scores[TASK.margin].low > 0
+    def not_above(self) -> tuple[str, ...]:
+        """The controls that it is not shown to beat."""
+        return not_above(self.scores, TASK)
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ class Report:
 
     systems: tuple[RunSystem, ...]
     settings: tuple[SettingResults, ...]
-    differences: tuple[Comparison, ...]
+    differences: tuple[tuple[Comparison, ...], ...]
     protocol: tuple[tuple[str, str], ...]
     datasets: dict[str, dict[str, Any]]
     synthetic: Synthetic | None
@@ -110,13 +119,15 @@ def gather(params: dict[str, Any]) -> Report:
     evaluation = section(EvaluationParams, params, "evaluation")
     systems = tuple(_run_system(name, find_system(name, params)) for name in entries(params, "systems"))
     suites = entries(params, "settings")
-    settings = tuple(_setting(suite, name, section(Setting, params, f"settings.{suite}.{name}"), systems, params)
+    tables = read_tables(paths.SWEEPS, TASK)
+    settings = tuple(_setting(suite, name, section(Setting, params, f"settings.{suite}.{name}"), systems, tables, params)
                      for suite in suites for name in entries(suites, suite))
     extracted = {run.system.corpus for run in systems} | {dataset for s in settings for dataset in (s.setting.test, s.setting.support)}
     datasets = sorted(extracted - {*map(paths.drawn, entries(params, "synthesis").get("corpora") or ())})
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
                   {name: read_json(whole(paths.corpus(name) / "report.json")) for name in datasets},
-                  gather_synthetic(params), read_sweeps(paths.SWEEPS, TASK, evaluation), evaluation.seed)
+                  gather_synthetic(params), tuple(sweep_of(name, rows, TASK, evaluation) for name, rows in tables.items()),
+                  evaluation.seed)
 
 
 def _run_system(name: str, system: System) -> RunSystem:
@@ -128,32 +139,67 @@ def _run_system(name: str, system: System) -> RunSystem:
     return RunSystem(name, system, method.paper, method.supervision, about if curve else {}, last)
 
 
-def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, ...], params: dict[str, Any]) -> SettingResults:
+def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, ...], tables: dict[str, list[Row]],
+             params: dict[str, Any]) -> SettingResults:
     tested = [run for run in systems if run.system.suite == suite]
     applies = [run for run in tested if name in settings_of(run.system, make_method(run.name, run.system), params)]
-    results = sorted((_result(run, name) for run in applies), key=lambda result: (result.scores[TASK.primary].value, result.system.name))
+    evaluation = section(EvaluationParams, params, "evaluation")
     references, _ = read_references(setting)
+    found = [_result(run, name, setting, list(references), _seeds(run, f"{suite}.{name}", setting.split, tables), evaluation)
+             for run in applies]
+    results = sorted(found, key=lambda result: (result.scores[TASK.primary].value, result.system.name))
     images = read_table(paths.image_table(setting.test), ["image_id", "path", "split"])
     files = {image_id: path for image_id, path, split in zip(images["image_id"], images["path"], images["split"], strict=True)
              if split == setting.split}
     for result in results:
-        if not result.items.keys() == result.captions.keys() == references.keys() == files.keys():
-            raise UserError(f"{paths.scores_file(result.system.name, name)}, its captions and {paths.corpus(setting.test)} "
-                            f"hold different images: {again(paths.scores(result.system.name))}")
+        if not result.captions.keys() == references.keys() == files.keys():
+            raise _foreign(result.system.name, name, setting)
     absent = tuple(run for run in tested if run not in applies)
     return SettingResults(name, setting, tuple(results), absent, references, files)
 
 
-def _result(run: RunSystem, setting: str) -> Result:
+def _foreign(system: str, name: str, setting: Setting) -> UserError:
+    return UserError(f"{paths.scores_file(system, name)}, its captions and {paths.corpus(setting.test)} hold different images: "
+                     f"{again(paths.scores(system))}")
+
+
+def _result(run: RunSystem, setting: str, tested: Setting, ids: list[str], of_seeds: dict[str, list[Row]],
+            evaluation: EvaluationParams) -> Result:
     name, protocol = run.name, read_object(whole(paths.scores(run.name) / "protocol.json"))
     long = read_table(paths.scores_table(name), [column.name for column in fields(Score)])
     scores = {score.metric: score for score in map(Score, *long.values()) if score.setting == setting}
-    if missing := [metric for metric in TASK.names if metric not in scores]:
-        raise UserError(f"{paths.scores_table(name)} has no {setting}.{missing[0]}: it is of another run than params.yaml; "
+    if TASK.primary not in scores:
+        raise UserError(f"{paths.scores_table(name)} has no {setting}.{TASK.primary}: it is of another run than params.yaml; "
                         f"{again(paths.scores(name))}")
-    table = read_table(paths.scores_file(name, setting), ["image_id", TASK.primary])
-    return Result(run, scores, dict(zip(table["image_id"], table[TASK.primary], strict=True)), read_captions(name, setting),
-                  int(protocol["settings"][setting]["empty_captions"]))
+    known = [metric for metric in TASK.per_item if metric in scores]
+    table = read_table(paths.scores_file(name, setting), ["image_id", *known])
+    row_of = {image_id: row for row, image_id in enumerate(table["image_id"])}
+    if row_of.keys() != set(ids):
+        raise _foreign(name, setting, tested)
+    order = [row_of[image_id] for image_id in ids]
+    kept = {metric: np.array(table[metric], np.float32)[order] for metric in known}
+    own = Row(name, "{}", run.system.seed, setting, tested.split, len(ids), scores, "", kept)
+    rows = [own, *_other_seeds(own, of_seeds)]
+    about = protocol["settings"][setting]
+    return Result(run, over_seeds(rows, TASK, evaluation) if len(rows) > 1 else scores,
+                  {row.seed: row.scores[TASK.primary].value for row in rows},
+                  {metric: np.stack([row.items[metric] for row in rows]) for metric in known if all(metric in row.items for row in rows)},
+                  dict(zip(table["image_id"], table[TASK.primary], strict=True)), read_captions(name, setting),
+                  int(about["empty_captions"]), str(about.get("constant", "")))
+
+
+def _seeds(run: RunSystem, setting: str, split: str, tables: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """Of each sweep, the rows of the system as it stands in params.yaml, in a setting and its split."""
+    return {name: [row for row in rows if (row.system, row.variant, row.setting, row.split) == (run.name, "{}", setting, split)]
+            for name, rows in tables.items()}
+
+
+def _other_seeds(own: Row, of_seeds: dict[str, list[Row]]) -> list[Row]:
+    """The rows of a sweep that holds this very result too: one whose row of the same seed differs was made of other models."""
+    for rows in of_seeds.values():
+        if any(row.seed == own.seed and np.array_equal(row.items.get(TASK.primary, []), own.items[TASK.primary]) for row in rows):
+            return sorted((row for row in rows if row.seed != own.seed and TASK.primary in row.items), key=lambda row: row.seed)
+    return []
 
 
 def _protocol(settings: tuple[SettingResults, ...]) -> tuple[tuple[str, str], ...]:
@@ -171,11 +217,12 @@ def _protocol(settings: tuple[SettingResults, ...]) -> tuple[tuple[str, str], ..
     return tuple(rows)
 
 
-def _differences(settings: tuple[SettingResults, ...], evaluation: EvaluationParams) -> tuple[Comparison, ...]:
-    """The first setting's best system against each other one, the nearest first."""
+def _differences(settings: tuple[SettingResults, ...], evaluation: EvaluationParams) -> tuple[tuple[Comparison, ...], ...]:
+    """The first setting's best system against each other one, the nearest first, by each metric that has an interval."""
     if not settings or settings[0].best is None:
         return ()
     first = settings[0]
-    *others, best = ((result.system.name, np.array([result.items[image_id] for image_id in first.references])) for result in first.results)
-    return tuple(compare(first.name, best[0], name, best[1], theirs, evaluation.seed, evaluation.samples)
-                 for name, theirs in reversed(others))
+    *others, best = first.results
+    return tuple(tuple(compare(first.name, metric, best.system.name, other.system.name, best.kept[metric], other.kept[metric],
+                               evaluation.seed, evaluation.samples) for metric in best.kept if metric not in TASK.controls
+                       and metric in other.kept) for other in reversed(others))

@@ -15,6 +15,7 @@ from pipeline.report import plots
 from pipeline.report.data import Report, SettingResults, gather
 from pipeline.report.pictures import Picture, chosen, embed, extremes
 from pipeline.report.synthetic import RECALLS, WEAK
+from pipeline.tasks.base import CONTROLS
 from pipeline.tasks.caption import TASK
 
 SUPERVISION = {
@@ -24,15 +25,16 @@ SUPERVISION = {
     "paired": "image–sentence pairs, the upper bound",
 }
 METRICS = tuple(metric for metric in TASK.metrics if metric.meaning)
-CONTROL = (f"{TASK.primary} of the same captions, each given to another {TASK.item}: what of the score does not come from looking at the "
-           f"picture in question. In brackets the paired 95 % interval of {TASK.primary} minus this control.")
+BOTH = f"In brackets the 95 % interval of {TASK.primary} minus it, paired by {TASK.item}."
+MEANINGS = {control: f"{TASK.primary} {meaning.format(item=TASK.item)}: what of the score does not come from looking at the picture in "
+                     f"question. {BOTH}" for control, meaning in zip(TASK.controls, CONTROLS.values(), strict=True)}
 EMPTY = "Captions without a word; they count in every score."
 _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class SettingView:
-    """A setting as the page shows it. tops: the highest value of each metric, as printed; plot: SVG."""
+    """A setting as the page shows it. tops: the best value of each metric, as printed; plot: SVG."""
 
     data: SettingResults
     anchor: str
@@ -64,14 +66,16 @@ def render(report: Report) -> str:
                         for c, corpus in enumerate(corpora) for r, refinement in enumerate(corpus.refinements) if refinement.curve}
     return environment.get_template("template.html.j2").render(
         report=report, settings=[_view(s, i, report.seed) for i, s in enumerate(report.settings, 1)], task=TASK, primary=TASK.primary,
-        metrics=METRICS, control=CONTROL, empty=EMPTY, supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots,
+        metrics=METRICS, meanings=MEANINGS, margins=list(zip(TASK.controls, TASK.margins, strict=True)), empty=EMPTY,
+        supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots,
         refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK, style=Markup((_FOLDER / "style.css").read_text("utf-8")),
     )
 
 
 def _view(setting: SettingResults, number: int, seed: int) -> SettingView:
-    tops = {metric.name: score(max(result.scores[metric.name].value for result in setting.results), metric.digits)
-            for metric in METRICS if setting.results}
+    scored = {metric: [result.scores[metric.name].value for result in setting.results if metric.name in result.scores]
+              for metric in METRICS}
+    tops = {metric.name: score(metric.best(values), metric.digits) for metric, values in scored.items() if values}
     plot = Markup(plots.score_dots(setting.results, TASK, f"{TASK.primary.lower()}-{number}")) if setting.results else Markup("")
     best, worst = extremes(setting, setting.best) if setting.best else ([], [])
     return SettingView(setting, f"setting-{number}", tops, plot, chosen(setting, seed), best, worst)
@@ -82,9 +86,9 @@ def score(value: float, digits: int = 1) -> str:
     return f"{value:.{digits}f}"
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 1) -> str:
     """A difference with its sign."""
-    return f"{value:+.1f}".replace("-", "−")
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def decimal(value: float | None, digits: int = 3) -> str:

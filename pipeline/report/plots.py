@@ -37,7 +37,7 @@ _WIDTH = 4.4  # inches: about a phone's width, so that the text stays readable t
 
 
 def score_dots(results: Sequence[Result], task: Task, label: str) -> str:
-    """The primary metric with its interval per system, best on top, and the shuffled control beside it."""
+    """The primary metric with its interval per system, best on top, and its controls beside it."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(0.95 + 0.3 * len(results))
         for row, result in enumerate(results):
@@ -45,8 +45,11 @@ def score_dots(results: Sequence[Result], task: Task, label: str) -> str:
             axes.plot([score.low, score.high], [row, row], color=_SERIES[0], linewidth=2)
             axes.plot(score.value, row, "o", color=_SERIES[0], markersize=6,
                       label=f"{task.primary} and 95 % interval" if row == 0 else None)
-            axes.plot(result.scores[task.control].value, row, "x", color=_SERIES[1], markersize=6, markeredgewidth=1.6,
-                      label="shuffled control" if row == 0 else None)
+            for control, colour, marker in zip(task.controls, _SERIES[1:], ("x", "|"), strict=False):
+                if control in result.scores:
+                    kind = control.removeprefix(f"{task.primary}_")
+                    axes.plot(result.scores[control].value, row, marker, color=colour, markersize=7, markeredgewidth=1.6,
+                              label=f"{kind} control" if row == 0 else None)
         axes.set_yticks(range(len(results)), [result.system.name for result in results])
         axes.set_ylim(-0.6, len(results) - 0.4)
         axes.set_xlim(left=min(0, *(result.scores[task.primary].low for result in results)))

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics import bootstrap
 from pipeline.metrics.bootstrap import Comparison
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.sweep_table import Row, comparisons, read_rows
-from pipeline.tasks.base import Task
+from pipeline.tasks.base import Score, Task
 
 
 @dataclass(frozen=True)
 class Point:
-    """A variant over its seeds, by the primary metric. mean, low, high, control: means over seeds; by_seed: of each."""
+    """A variant over its seeds, by the primary metric. mean: over seeds; low, high: over seeds and images. by_seed: of each. controls: by
+    name, mean over seeds; not_above: those that it is not shown to beat."""
 
     mean: float
     low: float
     high: float
-    control: float
+    controls: dict[str, float]
+    not_above: tuple[str, ...]
     by_seed: dict[str, float]
 
     @property
@@ -68,12 +74,13 @@ class Sweep:
     comparisons: tuple[Comparison, ...]
 
 
-def read_sweeps(folder: Path, task: Task, evaluation: EvaluationParams) -> tuple[Sweep, ...]:
-    """Every table of the folder, by name; a missing folder is an empty one. Raises `UserError` for wrong columns or numbers."""
-    return tuple(_sweep(file.stem, read_rows(file, task), task, evaluation) for file in sorted(folder.glob("*.csv")))
+def read_tables(folder: Path, task: Task) -> dict[str, list[Row]]:
+    """The rows of every table of the folder, by name; a missing folder is an empty one. Raises `UserError` for wrong columns or numbers."""
+    return {file.stem: read_rows(file, task) for file in sorted(folder.glob("*.csv"))}
 
 
-def _sweep(name: str, rows: list[Row], task: Task, evaluation: EvaluationParams) -> Sweep:
+def sweep_of(name: str, rows: list[Row], task: Task, evaluation: EvaluationParams) -> Sweep:
+    """A table as the report shows it."""
     numbers: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
     switches: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
     rest = []
@@ -83,25 +90,50 @@ def _sweep(name: str, rows: list[Row], task: Task, evaluation: EvaluationParams)
             (switches if bool in kinds else numbers).setdefault((row.system, tuple(row.values)), []).append(row)
         else:
             rest.append(row)
-    plots, tables = (tuple(_table(*group, [(tuple(row.values.values()), row) for row in members], task) for group, members in kind.items())
-                     for kind in (numbers, switches))
+    plots, tables = (tuple(_table(*group, [(tuple(row.values.values()), row) for row in members], task, evaluation)
+                           for group, members in kind.items()) for kind in (numbers, switches))
     named = [((row.system, ", ".join(f"{key}={value}" for key, value in row.values.items())), row) for row in rest]
-    return Sweep(name, plots, tables, _table("", (), named, task), tuple(comparisons(rows, evaluation)))
+    return Sweep(name, plots, tables, _table("", (), named, task, evaluation), tuple(comparisons(rows, task, evaluation)))
 
 
-def _table(system: str, keys: tuple[str, ...], entries: list[tuple[tuple[Any, ...], Row]], task: Task) -> Table:
+def _table(system: str, keys: tuple[str, ...], entries: list[tuple[tuple[Any, ...], Row]], task: Task,
+           evaluation: EvaluationParams) -> Table:
     """Rows by their values: numbers ascending, fewest switches first, and without keys as they came."""
     cells: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
     for values, row in entries:
         cells.setdefault(values, {}).setdefault(row.setting, []).append(row)
     settings = tuple(dict.fromkeys(row.setting for _, row in entries))
     order = sorted(cells, key=lambda values: (sum(values), [not value for value in values])) if keys else cells
-    return Table(system, keys, settings, tuple((values, tuple(_point(cells[values].get(setting, ()), task) for setting in settings))
-                                               for values in order))
+    return Table(system, keys, settings, tuple((values, tuple(_point(cells[values].get(setting, ()), task, evaluation)
+                                                              for setting in settings)) for values in order))
 
 
-def _point(rows: Sequence[Row], task: Task) -> Point | None:
-    by_seed = {str(row.seed): row.scores[task.primary] for row in rows}
-    return Point(fmean(score.value for score in by_seed.values()), fmean(score.low for score in by_seed.values()),
-                 fmean(score.high for score in by_seed.values()), fmean(row.scores[task.control].value for row in rows),
-                 {seed: score.value for seed, score in by_seed.items()}) if rows else None
+def _point(rows: Sequence[Row], task: Task, evaluation: EvaluationParams) -> Point | None:
+    if not rows:
+        return None
+    scores, by_seed = over_seeds(rows, task, evaluation), {str(row.seed): row.scores[task.primary].value for row in rows}
+    return Point(scores[task.primary].value, scores[task.primary].low, scores[task.primary].high,
+                 {name: scores[name].value for name in task.controls if name in scores}, not_above(scores, task), by_seed)
+
+
+def over_seeds(rows: Sequence[Row], task: Task, evaluation: EvaluationParams) -> dict[str, Score]:
+    """Scores of rows that differ in their seed: means over seeds, intervals over seeds and items. Where scores per item were lost, the ends
+    are means over the seeds' own."""
+    found = {name: Score(score.setting, name, fmean(row.scores[name].value for row in rows), fmean(row.scores[name].low for row in rows),
+                         fmean(row.scores[name].high for row in rows), score.n)
+             for name, score in rows[0].scores.items() if all(name in row.scores for row in rows)}
+    if len(rows) > 1 and all(task.primary in row.items for row in rows):
+        kept: dict[str, NDArray[np.floating]] = {
+            name: np.stack([row.items[name] for row in rows]) for name in rows[0].items if all(name in row.items for row in rows)}
+        items: NDArray[np.floating]
+        for name, items in (*kept.items(), *task.margin_items(kept).items()):
+            if name in found and name not in task.controls:
+                low, high = bootstrap.interval(items, evaluation.seed, evaluation.samples)
+                found[name] = replace(found[name], value=float(items.mean(dtype=np.float64)), low=low, high=high)
+    return found
+
+
+def not_above(scores: Mapping[str, Score], task: Task) -> tuple[str, ...]:
+    """The controls that the primary metric is not shown to be above, of those that were scored."""
+    return tuple(control for control, margin in zip(task.controls, task.margins, strict=True)
+                 if margin in scores and not scores[margin].low > 0)

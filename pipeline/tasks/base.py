@@ -1,7 +1,7 @@
 """What tasks share: the metrics that they report, and scores as one long table.
 
-Every task has a primary metric, by which systems are ranked and compared. It comes with an interval, and with a control: the same answers,
-each given to another item, which is what of a score does not come from looking at the item in question.
+Every task has a primary metric, by which systems are ranked and compared. It comes with an interval, and with controls: what of a score
+does not come from looking at the item in question.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isnan, nan
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,28 @@ from pipeline.metrics import bootstrap
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.systems import Setting
 
+CONTROLS = {
+    "shuffled": "of the same answers, each given to another {item}",
+    "constant": "of the one sentence that is best for every {item} of the validation split, out of what the system learnt from and what it "
+                "may look up",
+}
+
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a task. digits: behind the point, in print. meaning: in words; one without them is kept, but stands in no table."""
+    """A figure of a task. digits: behind the point, in print. scale: its unit or range. meaning: in words; one without them is kept, but
+    stands in no table. interval: whether it is a mean over items whose intervals, over items and seeds, are reported."""
 
     name: str
     digits: int = 1
+    scale: str = "0 to 100"
+    higher_is_better: bool = True
     meaning: str = ""
+    interval: bool = False
+
+    def best(self, values: Iterable[float]) -> float:
+        """The best of these values."""
+        return (max if self.higher_is_better else min)(values)
 
 
 @dataclass(frozen=True)
@@ -42,19 +56,21 @@ class Score:
 
 @dataclass(frozen=True)
 class Scored:
-    """One setting, scored. values: by metric, one per item (N,), in the order of ids. about: counts, by name."""
+    """One setting, scored. values: by metric, one per item (N,), in the order of ids. about: counts, and what else is to be known, by
+    name."""
 
     scores: tuple[Score, ...]
     ids: list[str]
     values: dict[str, list[float]]
-    about: dict[str, int]
+    about: dict[str, Any]
 
 
 class Scorer(Protocol):
     """Scores the answers of any system; what it needs for that is loaded once."""
 
-    def score(self, name: str, setting: Setting, answers: Mapping[str, str]) -> Scored:
-        """Answers by item id, in a setting of that name. `UserError` when artefacts do not belong together."""
+    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpus: str) -> Scored:
+        """Answers by item id, in a setting of that name, of a system that learnt from a corpus. `UserError` when artefacts do not belong
+        together."""
 
 
 @dataclass(frozen=True)
@@ -66,45 +82,68 @@ class Task:
     primary: str
 
     @property
-    def control(self) -> str:
-        """The primary metric of the same answers, each given to another item."""
-        return f"{self.primary}_shuffled"
+    def controls(self) -> tuple[str, ...]:
+        """The primary metric of answers that do not come from looking at the item in question: `CIDEr_shuffled`, `CIDEr_constant`."""
+        return tuple(f"{self.primary}_{kind}" for kind in CONTROLS)
 
     @property
-    def margin(self) -> str:
-        """The primary metric less its control, paired by item."""
-        return f"{self.primary}_above_shuffled"
+    def margins(self) -> tuple[str, ...]:
+        """The primary metric less each control, paired by item."""
+        return tuple(f"{self.primary}_above_{kind}" for kind in CONTROLS)
 
     @property
     def names(self) -> list[str]:
-        """Of all that is scored: metrics, control, margin."""
-        return [*(metric.name for metric in self.metrics), self.control, self.margin]
+        """Of all that may be scored: metrics, controls, margins."""
+        return [*(metric.name for metric in self.metrics), *self.controls, *self.margins]
+
+    @property
+    def per_item(self) -> tuple[str, ...]:
+        """What is kept of every item, for intervals: metrics that have one, and controls."""
+        return *(metric.name for metric in self.metrics if metric.interval), *self.controls
+
+    def metric(self, name: str) -> Metric:
+        """By name; a control or margin is as the primary metric."""
+        return next((metric for metric in self.metrics if metric.name == name), None) or self.metric(self.primary)
+
+    def margin_items(self, items: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.float64]]:
+        """Of each margin, the differences per item, where its control is among these items."""
+        return {margin: np.subtract(items[self.primary], items[control], dtype=np.float64)
+                for margin, control in zip(self.margins, self.controls, strict=True) if control in items}
 
     def scores(self, setting: str, corpus: Mapping[str, float], values: Mapping[str, NDArray[np.float64]],
                params: EvaluationParams) -> tuple[Score, ...]:
         """The scores of a setting, to four digits. corpus: metrics that are no means over items. values: by metric and item (N,), the
-        primary one and its control among them."""
-        primary, control = values[self.primary], values[self.control]
-        figures = {**{name: float(value.mean()) for name, value in {**values, self.margin: primary - control}.items()}, **corpus}
-        intervals = {self.primary: bootstrap.interval(primary, params.seed, params.samples),
-                     self.margin: bootstrap.paired_interval(primary, control, params.seed, params.samples)}
+        primary one among them. What is in neither is left out."""
+        items = {name: values[name] for name in self.per_item if name in values and name not in self.controls} | self.margin_items(values)
+        figures = {**{name: float(value.mean()) for name, value in {**values, **items}.items()}, **corpus}
+        intervals = {name: bootstrap.interval(value, params.seed, params.samples) for name, value in items.items()}
         scores = []
         for name in self.names:
-            low, high = intervals.get(name, (nan, nan))
-            scores.append(Score(setting, name, round(figures[name], 4), round(low, 4), round(high, 4), len(primary)))
+            if name in figures:
+                low, high = intervals.get(name, (nan, nan))
+                scores.append(Score(setting, name, round(figures[name], 4), round(low, 4), round(high, 4), len(values[self.primary])))
         return tuple(scores)
 
     def wide(self, scores: Iterable[Score]) -> dict[str, float]:
         """Scores of one setting by name, for people and `dvc metrics`: values of metrics, then ends of intervals (`_low`, `_high`) and the
-        control. The margin has its interval alone: its value is the difference of two that stand there."""
+        controls. A margin has its interval alone: its value is the difference of two that stand there."""
         values: dict[str, float] = {}
         beside: dict[str, float] = {}
         for score in scores:
-            if score.metric != self.margin:
-                (beside if score.metric == self.control else values)[score.metric] = score.value
+            if score.metric not in self.margins:
+                (beside if score.metric in self.controls else values)[score.metric] = score.value
             if not isnan(score.low):
                 beside |= {f"{score.metric}_low": score.low, f"{score.metric}_high": score.high}
         return values | beside
+
+    def table(self) -> str:
+        """The metrics that stand in tables, as Markdown: what the README holds and `unpaired metrics` prints."""
+        rows = [(metric.name, metric.scale, "higher" if metric.higher_is_better else "lower", metric.meaning)
+                for metric in self.metrics if metric.meaning]
+        rows += [(control, self.metric(control).scale, "—", f"Control: {self.primary} {meaning.format(item=self.item)}.")
+                 for control, meaning in zip(self.controls, CONTROLS.values(), strict=True)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in [("metric", "scale", "better", "meaning"), ("---",) * 4,
+                                                             *((f"`{name}`", *others) for name, *others in rows)])
 
 
 def long(setting: str, n: int, figures: Mapping[str, float]) -> tuple[Score, ...]:

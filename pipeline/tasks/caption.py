@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,32 +13,41 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core import paths
-from pipeline.core.artefacts import again
+from pipeline.core.artefacts import again, whole
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file
+from pipeline.core.files import digest_file, read_object
 from pipeline.core.tables import read_table
 from pipeline.features.embedding import reference_source
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.stores import half, read, unit
 from pipeline.methods.base import Method
-from pipeline.metrics import captions, clip, java
+from pipeline.metrics import captions, chair, clip, java
+from pipeline.metrics.constant import best_constant
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.needs.base import models_of
 from pipeline.systems import Setting, System, clip_of, looked_at
 from pipeline.tasks.base import Metric, Scored, Task
 
 TASK = Task("image", (
-    Metric("BLEU-1", meaning="Share of the caption's words that occur in a reference, with a penalty for short captions; 0 to 100."),
+    Metric("BLEU-1", meaning="Share of the caption's words that occur in a reference, with a penalty for short captions."),
     Metric("BLEU-2"),
     Metric("BLEU-3"),
-    Metric("BLEU-4", meaning="The same for runs of up to four words; 0 to 100."),
-    Metric("METEOR", meaning="Words aligned with the closest reference, stems, synonyms and paraphrases included; 0 to 100."),
-    Metric("ROUGE-L", meaning="Longest common word sequence of caption and reference; 0 to 100."),
-    Metric("CIDEr", meaning="Agreement with the references in runs of up to four words, rare ones counting more (CIDEr-D × 100); in "
-                            "brackets the 95 % bootstrap interval over images."),
-    Metric("CLIPScore", 3, "2.5 times the cosine between caption and image in the judge's CLIP space; no references are used."),
-    Metric("RefCLIPScore", 3, "Harmonic mean of CLIPScore and the caption's cosine with its nearest reference."),
-    Metric("RefCompare", 3, "Share of an image's references that the judge finds less similar to the image than the caption; 0 to 1."),
+    Metric("BLEU-4", meaning="The same for runs of up to four words."),
+    Metric("METEOR", meaning="Words aligned with the closest reference, stems, synonyms and paraphrases included."),
+    Metric("ROUGE-L", meaning="Longest common word sequence of caption and reference."),
+    Metric("CIDEr", scale="× 100", interval=True,
+           meaning="Agreement with the references in runs of up to four words, rare ones counting more (CIDEr-D)."),
+    Metric("CLIPScore", 3, "0 to 2.5", meaning="2.5 times the cosine between caption and image in the judge's CLIP space; no references."),
+    Metric("RefCLIPScore", 3, "0 to 2.5", meaning="Harmonic mean of CLIPScore and the caption's cosine with its nearest reference."),
+    Metric("RefCompare", 3, "0 to 1", meaning="Share of an image's references that the judge finds less similar to the image than the "
+                                              "caption."),
+    Metric("CHAIRs", 3, "0 to 1", higher_is_better=False, interval=True,
+           meaning="Share of captions that name a thing which the image does not show."),
+    Metric("CHAIRi", 3, "0 to 1", higher_is_better=False, meaning="Share of such things among all that captions name."),
+    Metric("ObjectRecall", 3, "0 to 1", meaning="Share of the objects in the images that captions name."),
+    Metric("ColourAccuracy", 3, "0 to 1", meaning="Share of the named colours that are right, of things that are there."),
+    Metric("Correct", 3, "0 to 1", interval=True,
+           meaning="Share of captions that are right in all things, numbers and colours that they name."),
 ), primary="CIDEr")
 
 
@@ -51,31 +61,53 @@ class _Seen:
 
 
 class Scorer:
-    """Scores captions. The judge is loaded when it is first asked, and settings that share a test split share what it sees of it."""
+    """Scores captions. The judge is loaded when it is first asked; settings share what it sees of a test split, and constant sentences."""
 
     def __init__(self, wanted: EvaluationParams, params: dict[str, Any], device: torch.device) -> None:
         self.wanted, self.params, self.device = wanted, params, device
         self._seen: dict[tuple[str, str], _Seen] = {}
+        self._constants: dict[tuple[str, str], tuple[str, float] | None] = {}
 
     @cached_property
     def judge(self) -> Clip:
         """The CLIP that no system may use."""
         return load_clip(self.wanted.judge, self.params, self.device)
 
-    def score(self, name: str, setting: Setting, answers: Mapping[str, str]) -> Scored:
+    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpus: str) -> Scored:
         """Every metric of captions by image id. `UserError` when captions, references and what the judge sees do not belong together.
 
-        Document frequencies are those of the whole split, also in the intervals.
+        Document frequencies are those of the whole split, also in the intervals. What a data set has no record for is left out: CHAIR and
+        its kin where nothing says what the images show, the constant control without a validation split.
         """
         references, rows = read_references(setting)
         tokenized = captions.tokenize_pair(answers, references)
         tokenized.begin_meteor()  # it goes on while the judge is loaded and reads
         judged = self._judge([answers[image_id] for image_id in references], setting, rows)
+        truth = _truth(setting.test, tokenized)
+        constant = max(filter(None, (self._constant(setting.test, source) for source in dict.fromkeys((corpus, setting.support)))),
+                       key=lambda found: found[1], default=None)
         found = captions.score_tokenized(tokenized)
-        values = {**found.per_image, TASK.control: captions.shuffled_cider(tokenized, self.wanted.seed), **judged}
-        about = {"images": len(references), "references": sum(map(len, references.values())), "empty_captions": found.empty}
-        return Scored(TASK.scores(name, found.corpus, values, self.wanted), list(references),
+        values = {**found.per_image, TASK.controls[0]: captions.shuffled_cider(tokenized, self.wanted.seed), **judged,
+                  **(truth.per_image if truth else {})}
+        about: dict[str, Any] = {"images": len(references), "references": sum(map(len, references.values())), "empty_captions": found.empty}
+        if constant:
+            text = captions.tokenize({"": [constant[0]]})[""]
+            values[TASK.controls[1]] = captions.cider_per_image(dict.fromkeys(references, text), tokenized.references)
+            about["constant"] = constant[0]
+        pooled = found.corpus | (truth.corpus if truth else {})
+        return Scored(TASK.scores(name, pooled, values, self.wanted), list(references),
                       {metric: value.tolist() for metric, value in values.items()}, about)
+
+    def _constant(self, dataset: str, corpus: str) -> tuple[str, float] | None:
+        """The sentence of a corpus that is best for the data set's validation split, and its CIDEr there; None where there is no split or
+        no corpus."""
+        if (dataset, corpus) not in self._constants:
+            references, _ = read_references(Setting(dataset, corpus, "val"))
+            texts = read_table(paths.corpus_table(corpus), ["text"])["text"]
+            self._constants[dataset, corpus] = best_constant(
+                texts, list(captions.tokenize(references).values()),
+                lambda found: captions.tokenize({"": found})[""]) if texts and len(references) > 1 else None
+        return self._constants[dataset, corpus]
 
     def _judge(self, texts: list[str], setting: Setting, rows: dict[str, list[int]]) -> dict[str, NDArray[np.float64]]:
         """CLIPScore and RefCLIPScore (in 0..2.5) and RefCompare (share, 0..1) per image."""
@@ -99,6 +131,31 @@ class Scorer:
                                                                             reference_source(setting.test, self.wanted.prompt))
         return _Seen(unit(store.features[[rows[image_id] for image_id in rows_of]]),
                      *clip.pad_references([unit(texts.features[its]) for its in rows_of.values()]))
+
+
+def scored_with(setting: Setting, corpus: str) -> list[Path]:
+    """The tables, beside captions and what the judge sees, that decide the scores of a system which learnt from a corpus."""
+    truth = [paths.objects_table(setting.test), paths.vocabulary(setting.test)]
+    sources = [paths.corpus_table(source) for source in dict.fromkeys((corpus, setting.support))]
+    return [paths.references_table(setting.test), *sources, *(file for file in truth if file.exists())]
+
+
+def _truth(dataset: str, tokenized: captions.Tokenized) -> chair.Truth | None:
+    """What captions get right, where the data set has a record of what its images show."""
+    if not paths.vocabulary(dataset).exists():
+        return None
+    vocabulary = chair.Vocabulary.of(read_object(whole(paths.vocabulary(dataset))))
+    table = read_table(paths.objects_table(dataset), ["image_id", "object", "colour", "crowd"])
+    things: dict[str, list[tuple[str, str | None]]] = {image_id: [] for image_id in tokenized.references}
+    crowds: dict[str, set[str]] = {image_id: set() for image_id in tokenized.references}
+    for image_id, name, colour, crowd in zip(*table.values(), strict=True):
+        if image_id in things and crowd:
+            crowds[image_id].add(name)
+        elif image_id in things:
+            things[image_id].append((name, colour))
+    shown = [chair.with_references(chair.Shown(tuple(things[image_id]), frozenset(crowds[image_id])), texts, vocabulary)
+             for image_id, texts in tokenized.references.items()]
+    return chair.chair([tokenized.hypotheses[image_id][0] for image_id in tokenized.references], shown, vocabulary)
 
 
 def read_references(setting: Setting) -> tuple[dict[str, list[str]], dict[str, list[int]]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.world.scenes import BACKGROUNDS, Scene, Thing
+from pipeline.world.sprites import COLOURS
 
 NOUNS: dict[str, dict[str, tuple[str, ...]]] = {
     "scenes": {
@@ -73,6 +74,8 @@ PLACES: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         "station": (("at the railway station", "on the platform"), ("above the platform",)),
     },
 }
+# Parts of places in which a noun names no thing.
+NO_THINGS = ("at home", "tree tops")
 _VERBS = {
     "animal": ("standing", "resting", "waiting", "looking around"), "person": ("standing", "walking", "smiling", "waiting"),
     "vehicle": ("parked", "driving", "moving"), "sky": ("floating", "high up"), "thing": ("sitting", "lying", "standing"),
@@ -99,6 +102,17 @@ def describe(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[str
 def describe_naming(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[tuple[str, tuple[str, ...]]]:
     """The captions of `describe`, each with the classes of the things that it names; "person" stands for man and woman alike."""
     return [_caption(scene, rng) for _ in range(count)]
+
+
+def synonyms() -> dict[str, list[str]]:
+    """The words of either style for each class, the class first."""
+    return {name: list(dict.fromkeys((name, *(word for nouns in NOUNS.values() for word in nouns[name])))) for name in NOUNS["scenes"]}
+
+
+def colour_words() -> dict[str, list[str]]:
+    """The words of either style for each colour, the colour first."""
+    return {name: list(dict.fromkeys((name, *(word for words in COLOUR_WORDS.values() for word in words.get(name, ())))))
+            for name in COLOURS}
 
 
 def _caption(scene: Scene, rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:

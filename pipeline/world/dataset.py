@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -16,8 +17,9 @@ from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.core.workers import workers
 from pipeline.images import write_pictures
-from pipeline.world.captions import describe
-from pipeline.world.scenes import STYLES, generator, render, sample_scene, to_record
+from pipeline.world.captions import NO_THINGS, colour_words, describe, synonyms
+from pipeline.world.scenes import IMAGE_SIZE, STYLES, generator, render, sample_scene, to_record
+from pipeline.world.sprites import CLASSES
 
 _SHARD = 4096  # pictures of a tar file
 # Karpathy's split names: the corpus is `train`
@@ -47,7 +49,8 @@ class WorldParams(StrictParams):
 
 def write_dataset(name: str, params: WorldParams) -> None:
     """Draw and describe a data set into `data/raw/<name>`: `dataset.json`, `images/<pool>/<number>.png`, and the corpus's pictures, if it
-    has any, in WebDataset shards `images/corpus-<number>.tar`."""
+    has any, in WebDataset shards `images/corpus-<number>.tar`. What they show, for CHAIR: `instances.json`, `synonyms.txt`, `colours.txt`.
+    """
     images: list[dict[str, Any]] = []
     total = sum(getattr(params, pool) for pool in _SPLITS)
     if total == 0:
@@ -77,6 +80,26 @@ def write_dataset(name: str, params: WorldParams) -> None:
                     shard = {}
             images.append(record)
         write_json(work.output / "dataset.json", {"dataset": name, "images": images}, indent=None)
+        write_json(work.output / "instances.json", instances(images), indent=None)
+        lists = {"synonyms.txt": [*synonyms().values(), ["", *NO_THINGS]], "colours.txt": colour_words().values()}
+        for file, lines in lists.items():
+            (work.output / file).write_text("".join(f"{', '.join(words)}\n" for words in lines), encoding="utf-8", newline="\n")
+
+
+def instances(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the pictures of these records show, in the format of COCO's instance annotations, each with its `colour`; boxes in pixels."""
+    pictured = [image for image in images if "scene" in image]
+    annotations: list[dict[str, Any]] = []
+    for image in pictured:
+        for thing in image["scene"]["things"]:
+            left, top, right, bottom = (round(IMAGE_SIZE * edge, 2) for edge in thing["box"])
+            width, height = round(right - left, 2), round(bottom - top, 2)
+            annotations.append({"id": len(annotations), "image_id": image["imgid"], "category_id": CLASSES.index(thing["name"]),
+                                "bbox": [left, top, width, height], "area": round(width * height, 2), "iscrowd": 0,
+                                "colour": thing["colour"]})
+    listed = [{"id": image["imgid"], "file_name": image["filename"], "width": IMAGE_SIZE, "height": IMAGE_SIZE} for image in pictured]
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
+    return {"images": listed, "annotations": annotations, "categories": categories}
 
 
 def _drawn(params: WorldParams, job: tuple[str, int]) -> tuple[dict[str, Any], list[str], Image.Image | None]:

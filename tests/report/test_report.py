@@ -23,7 +23,7 @@ from pipeline.metrics.judge import EvaluationParams
 from pipeline.report.data import gather
 from pipeline.report.page import render, write_report
 from pipeline.report.pictures import chosen, extremes
-from pipeline.report.sweeps import Sweep, read_sweeps
+from pipeline.report.sweeps import Sweep, read_tables, sweep_of
 from pipeline.sweep_table import Row, write_rows
 from pipeline.tasks.base import Score, long
 from pipeline.tasks.caption import TASK
@@ -81,12 +81,15 @@ def write_system(name: str, settings: dict[str, str]) -> None:
         values = dict.fromkeys((metric.name for metric in TASK.metrics), CIDER.get(name, 10.0) / 2)
         values |= {"CLIPScore": 0.7, "RefCLIPScore": 0.6, "RefCompare": 0.1, "CIDEr": float(cider.mean()),
                    "CIDEr_low": float(cider.mean()) - 4, "CIDEr_high": float(cider.mean()) + 4,
-                   "CIDEr_shuffled": 8.0, "CIDEr_above_shuffled_low": 6.0, "CIDEr_above_shuffled_high": 30.0}
+                   "CIDEr_shuffled": 8.0, "CIDEr_above_shuffled_low": 6.0, "CIDEr_above_shuffled_high": 30.0,
+                   "CIDEr_constant": 9.0, "CIDEr_above_constant_low": 1.0, "CIDEr_above_constant_high": 29.0}
         scores += long(setting, IMAGES, {key: round(value, 4) for key, value in values.items()})
-        pq.write_table(pa.table({"image_id": ids, "CIDEr": cider}), paths.scores(name) / f"{setting}.parquet")
+        per_image = {name: [value] * IMAGES for name, value in values.items() if name in TASK.per_item} | {"CIDEr": cider.tolist()}
+        pq.write_table(pa.table({"image_id": ids, **per_image}), paths.scores(name) / f"{setting}.parquet")
         write_json(paths.captions(name) / f"{setting}.json",
                    [{"image_id": i, "caption": f"{name} sees a red ball left of a boat in {i}."} for i in ids])
-        protocol["settings"][setting] = {"dataset": dataset, "images": IMAGES, "references": 2 * IMAGES, "empty_captions": 0}
+        protocol["settings"][setting] = {"dataset": dataset, "images": IMAGES, "references": 2 * IMAGES, "empty_captions": 0,
+                                         "constant": f"a <b> in {dataset}"}
     write_scores(name, scores)
     write_json(paths.scores(name) / "protocol.json", protocol)
     seal(paths.captions(name))
@@ -121,18 +124,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def change_score(system: str, metric: str, **changes: float | str) -> None:
-    """In the setting in-domain."""
+def change_score(system: str, which: str, **changes: float | str) -> None:
+    """In the setting in-domain, of a metric."""
     scores = (Score(**row) for row in pq.read_table(paths.scores_table(system)).to_pylist())
-    write_scores(system, [replace(s, **changes) if (s.setting, s.metric) == ("in-domain", metric) else s for s in scores])
+    write_scores(system, [replace(s, **changes) if (s.setting, s.metric) == ("in-domain", which) else s for s in scores])
     seal_again(paths.scores(system))
 
 
 def row(values: dict[str, Any], seed: int, cider: float, low: float, high: float, system: str = "knight", setting: str = "in-domain",
-        shuffled: float = 8) -> Row:
+        shuffled: float = 8, items: Any = None, split: str = "val") -> Row:
     scores = {score.metric: score for score in long(setting, 20, {
         "CIDEr": float(cider), "CIDEr_low": float(low), "CIDEr_high": float(high), "CIDEr_shuffled": float(shuffled)})}
-    return Row(system, json.dumps(values), seed, setting, "val", 20, scores, "0123456789abcdef", np.full(20, cider, np.float32))
+    kept = {"CIDEr": np.full(20, cider, np.float32) if items is None else np.array(items, np.float32)}
+    return Row(system, json.dumps(values), seed, setting, split, 20, scores, "0123456789abcdef", kept)
 
 
 def write_sweep(*rows: Row) -> None:
@@ -140,7 +144,8 @@ def write_sweep(*rows: Row) -> None:
 
 
 def sweeps_of(project: Path) -> tuple[Sweep, ...]:
-    return read_sweeps(project / "data/sweeps", TASK, EvaluationParams("judge", samples=50))
+    return tuple(sweep_of(name, rows, TASK, EvaluationParams("judge", samples=50))
+                 for name, rows in read_tables(project / "data/sweeps", TASK).items())
 
 
 def section(html: str, name: str) -> str:
@@ -200,11 +205,67 @@ def test_html_in_captions_references_and_sweeps_is_shown_as_text(project: Path) 
 
 
 def test_a_system_that_does_not_beat_its_control_is_marked_and_no_other(project: Path) -> None:
-    assert "not above control" not in render(gather(PARAMS))
-    change_score("clipre", "CIDEr_above_shuffled", low=-0.2)
-    table = section(render(gather(PARAMS)), "results").split("</table>")[0]
-    marked = {row.split("</th>")[0]: "not above control" in row for row in table.split('<th scope="row">')[1:]}
-    assert marked == {"clipre": True, "capdec": False, "knight": False}
+    assert "not above" not in render(gather(PARAMS))
+    for control, others in (("shuffled", ("constant",)), ("constant", ("shuffled",))):
+        change_score("clipre", f"CIDEr_above_{control}", low=-0.2)
+        for other in others:
+            change_score("clipre", f"CIDEr_above_{other}", low=0.2)
+        table = section(render(gather(PARAMS)), "results").split("</table>")[0]
+        marked = {row.split("</th>")[0]: re.findall("⚠ not above ([a-z]+)", row) for row in table.split('<th scope="row">')[1:]}
+        assert marked == {"clipre": [control], "capdec": [], "knight": []}
+
+
+def test_the_constant_sentence_is_shown_beside_what_it_scores(project: Path) -> None:
+    first = section(render(gather(PARAMS)), "results").split('id="setting-1"')[1].split("</table>")[0]
+    assert "Constant sentence: “a &lt;b&gt; in scenes”." in first
+    assert first.count('<td class="n">9.0<span class="ci">[+1.0, +29.0]</span>') == 3
+
+
+def test_a_metric_that_was_not_scored_is_a_dash_and_the_best_of_chair_is_the_lowest(project: Path) -> None:
+    change_score("clipre", "CHAIRs", metric="gone")
+    change_score("capdec", "CHAIRs", value=0.25)
+    change_score("knight", "CHAIRs", value=0.5)
+    clipre, capdec, knight = section(render(gather(PARAMS)), "results").split("</table>")[0].split('<th scope="row">')[1:]
+    assert clipre.count('<td class="n">—</td>') == 1
+    assert '<td class="n top">0.250' in capdec
+    assert '<td class="n">0.500' in knight
+
+
+def seeds_of(system: str, count: int, step: float) -> list[Row]:
+    """A sweep's rows of a system as it stands: the run's own result, and further seeds, each `step` higher."""
+    own = pq.read_table(paths.scores(system) / "in-domain.parquet")["CIDEr"].to_numpy()
+    return [row({}, seed, own.mean() + step * seed, 0, 0, system, "pictures.in-domain", items=own + step * seed, split="test")
+            for seed in range(count)]
+
+
+def test_a_table_shows_the_mean_and_range_of_the_seeds_that_a_sweep_has(project: Path) -> None:
+    alone = {result.system.name: result for result in gather(PARAMS).settings[0].results}
+    write_sweep(*seeds_of("knight", 3, 6.0))
+    found = {result.system.name: result for result in gather(PARAMS).settings[0].results}
+    assert repr(found["capdec"].scores) == repr(alone["capdec"].scores)
+    assert list(found["knight"].by_seed) == [0, 1, 2]
+    assert found["knight"].scores["CIDEr"].value == pytest.approx(alone["knight"].scores["CIDEr"].value + 6, abs=1e-3)
+    before, after = (results["knight"].scores["CIDEr"] for results in (alone, found))
+    assert after.high - after.low > before.high - before.low
+    html = section(render(gather(PARAMS)), "results")
+    lowest, highest = found["knight"].by_seed[0], found["knight"].by_seed[2]
+    assert f"{lowest:.1f} to {highest:.1f}" in html
+    assert "knight is better as trained here" in html  # the others have one seed
+
+
+def test_a_sweep_of_other_models_says_nothing_of_these(project: Path) -> None:
+    before = gather(PARAMS).settings
+    rows = seeds_of("knight", 3, 6.0)
+    write_sweep(replace(rows[0], items={"CIDEr": rows[0].items["CIDEr"] + 1}), *rows[1:])
+    assert [result.by_seed for result in gather(PARAMS).settings[0].results] == [result.by_seed for result in before[0].results]
+
+
+def test_seeds_that_differ_more_than_systems_are_not_told_apart(project: Path) -> None:
+    write_sweep(*seeds_of("knight", 3, 40.0), *seeds_of("capdec", 3, 40.0))
+    capdec = next(rows for rows in gather(PARAMS).differences if rows[0].b == "capdec")
+    assert (capdec[0].seeds, capdec[0].told_apart) == ((3, 3), False)
+    html = section(render(gather(PARAMS)), "results")
+    assert "not told apart" in html
 
 
 def test_systems_stand_by_cider_and_the_best_value_is_bold(project: Path) -> None:
@@ -253,8 +314,9 @@ def test_differences_to_the_best_system_are_paired_by_image(project: Path) -> No
     before = gather(PARAMS).differences
     edit_table(paths.scores("clipre") / "in-domain.parquet", table.take(np.arange(IMAGES)[::-1]))
     assert gather(PARAMS).differences == before
-    assert [(row.a, row.b) for row in before] == [("knight", "capdec"), ("knight", "clipre")]
-    assert all(row.difference[1] <= row.difference[0] <= row.difference[2] for row in before)
+    assert [(row.metric, row.a, row.b) for rows in before for row in rows] == [
+        (metric, "knight", other) for other in ("capdec", "clipre") for metric in ("CIDEr", "CHAIRs", "Correct")]
+    assert all(row.difference[1] <= row.difference[0] <= row.difference[2] for rows in before for row in rows)
 
 
 def test_pictures_do_not_depend_on_captions_and_extremes_are_the_extremes(project: Path) -> None:
@@ -288,8 +350,8 @@ def test_a_missing_artefact_is_named(project: Path, missing: Path) -> None:
 
 
 def test_scores_of_another_run_are_refused(project: Path) -> None:
-    change_score("knight", "BLEU-1", setting="other")
-    with pytest.raises(UserError, match=r"knight/scores\.long\.parquet has no in-domain\.BLEU-1"):
+    change_score("knight", "CIDEr", setting="other")
+    with pytest.raises(UserError, match=r"knight/scores\.long\.parquet has no in-domain\.CIDEr"):
         gather(PARAMS)
 
 
@@ -350,9 +412,10 @@ def test_switched_variants_become_a_table_with_a_row_each_and_check_marks(projec
     html = section(render(gather(PARAMS)), "sweeps")
     body = html.split('<table class="switches">')[1].split("</table>")[0]
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in body.split("<tbody>")[1].split("<tr>")[1:]]
-    assert rows[0] == ["·", "·", "·", "50.0", "51.0", "52.0", "51.0", "[45.0,", "55.0]", "30.0", "31.0", "32.0", "31.0", "[25.0,", "35.0]"]
-    assert rows[-1][:9] == ["✓", "✓", "✓", "64.0", "65.0", "66.0", "65.0", "[45.0,", "55.0]"]
-    assert rows[-1][9:13] == ["16.0", "17.0", "—", "16.5"]
+    # the intervals are over seeds: no image differs from another here
+    assert all(50 <= float(end.strip("[,]")) <= 52 for end in rows[0][7:9])
+    assert rows[0][:7] + rows[0][9:14] == ["·", "·", "·", "50.0", "51.0", "52.0", "51.0", "8.0", "30.0", "31.0", "32.0", "31.0"]
+    assert rows[-1][:7] + rows[-1][9:14] == ["✓", "✓", "✓", "64.0", "65.0", "66.0", "65.0", "8.0", "16.0", "17.0", "—", "16.5"]
     assert body.count('class="n top"') == 2
 
 

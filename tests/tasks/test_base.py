@@ -13,7 +13,8 @@ from pipeline.metrics.judge import EvaluationParams
 from pipeline.tasks.base import Metric, Score, Task, long
 from pipeline.tasks.caption import TASK
 
-ACCURACY = Task("question", (Metric("accuracy"), Metric("consistency", 3)), "accuracy")
+ACCURACY = Task("question", (Metric("accuracy", interval=True), Metric("consistency", 3), Metric("unsure", higher_is_better=False)),
+                "accuracy")
 METRICS = sorted((Path(__file__).parent.parent.parent / "data/metrics").glob("*.json"))
 
 
@@ -22,8 +23,8 @@ def test_the_shipped_metrics_are_what_people_read_of_a_long_table(file):
     metrics = read_json(file)
     for setting in {name.split(".")[0] for name in metrics}:
         figures = {name.removeprefix(f"{setting}."): value for name, value in metrics.items() if name.startswith(f"{setting}.")}
-        wide = TASK.wide(sorted(long(setting, 2000, figures), key=lambda score: score.metric == TASK.margin))
-        assert list(wide.items()) == list(figures.items())
+        wide = TASK.wide(sorted(long(setting, 2000, figures), key=lambda score: score.metric in TASK.margins))
+        assert wide == figures
 
 
 def test_any_task_gets_an_interval_a_control_and_their_margin_for_its_primary_metric():
@@ -39,6 +40,20 @@ def test_any_task_gets_an_interval_a_control_and_their_margin_for_its_primary_me
     assert scores["accuracy"].low < 75 <= scores["accuracy"].high
     assert list(ACCURACY.wide(scores.values())) == ["accuracy", "consistency", "accuracy_low", "accuracy_high", "accuracy_shuffled",
                                                     "accuracy_above_shuffled_low", "accuracy_above_shuffled_high"]
+
+
+def test_what_was_not_scored_is_left_out_and_a_second_control_has_its_margin():
+    values = {"accuracy": np.array([100.0, 0.0]), "accuracy_constant": np.array([50.0, 0.0])}
+    names = [score.metric for score in ACCURACY.scores("all", {}, values, EvaluationParams("judge", samples=20))]
+    assert names == ["accuracy", "accuracy_constant", "accuracy_above_constant"]
+
+
+def test_the_best_of_a_metric_is_the_lowest_where_lower_is_better():
+    assert [metric.best([1.0, 3.0, 2.0]) for metric in ACCURACY.metrics] == [3.0, 3.0, 1.0]
+
+
+def test_the_readme_holds_the_table_of_metrics_as_it_is():
+    assert TASK.table() in (Path(__file__).parent.parent.parent / "README.md").read_text("utf-8")
 
 
 def test_a_margin_has_no_value_where_people_read_none():

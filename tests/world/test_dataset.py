@@ -55,7 +55,7 @@ def test_every_other_scene_has_its_picture_and_nothing_else_is_written(images):
     named = {f"images/{image['filepath']}/{image['filename']}" for image in images if image["split"] != "train"}
     assert len(named) == 3 + 2 + 4
     written = {str(path.relative_to(paths.raw("scenes"))) for path in paths.raw("scenes").rglob("*") if path.is_file()}
-    assert written == named | {"dataset.json", "unpaired-manifest.json"}
+    assert written == named | {"dataset.json", "instances.json", "synonyms.txt", "colours.txt", "unpaired-manifest.json"}
 
 
 def test_a_picture_and_its_record_show_the_scene_of_that_number(images):
