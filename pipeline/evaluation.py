@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline.core.tables import read_captions
 from pipeline.features.stores import read_origin
 from pipeline.metrics import java
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.systems import Setting, System, make_method, settings_of
+from pipeline.systems import Setting, System, corpora_of, make_method, settings_of
 from pipeline.tasks import caption
 from pipeline.tasks.base import Score
 
@@ -43,9 +44,10 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
     tested: dict[str, Any] = {}
     with kept_ledgers(paths.scores(name)) as kept:
         for setting_name, setting in settings.items():
-            ledger = kept.open(_fingerprint(name, system, setting_name, setting, wanted, params))
+            corpora = corpora_of(system, method, setting)
+            ledger = kept.open(_fingerprint(name, corpora, setting_name, setting, wanted, params))
             if not ledger.done:
-                ledger.record("scores", asdict(scorer.score(setting_name, setting, read_captions(name, setting_name), system.corpus)))
+                ledger.record("scores", asdict(scorer.score(setting_name, setting, read_captions(name, setting_name), corpora)))
             found = ledger.done["scores"]
             its = [Score(**score) for score in found["scores"]]
             scores += its
@@ -59,10 +61,10 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
         write_json(paths.metrics(name), metrics)
 
 
-def _fingerprint(name: str, system: System, setting_name: str, setting: Setting, wanted: EvaluationParams,
+def _fingerprint(name: str, corpora: Sequence[str], setting_name: str, setting: Setting, wanted: EvaluationParams,
                  params: dict[str, Any]) -> str:
     """Of all that decides a setting's scores."""
-    files = [paths.captions_file(name, setting_name), *caption.scored_with(setting, system.corpus), paths.image_table(setting.test),
+    files = [paths.captions_file(name, setting_name), *caption.scored_with(setting, corpora), paths.image_table(setting.test),
              paths.image_features(wanted.judge, setting.test), paths.reference_features(wanted.judge, setting.test),
              paths.foundation(wanted.judge)]
     if missing := [file for file in files if not file.exists()]:

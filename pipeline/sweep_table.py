@@ -109,7 +109,7 @@ def write_rows(table: Path, rows: Sequence[Row], task: Task) -> None:
     with partial.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines, lineterminator="\n")
         figures = [task.wide(row.scores.values()) for row in rows]
-        columns = max(figures, key=len)
+        columns = list(dict.fromkeys(name for its in figures for name in its))
         writer.writerow([*_NAMED, *columns, *_PROOF])
         for row, its in zip(rows, figures, strict=True):
             texts = [*(str(getattr(row, name)) for name in _NAMED),
@@ -132,7 +132,7 @@ def by_seed(rows: Iterable[Row], metric: str) -> NDArray[np.float32]:
     seeds: dict[int, list[NDArray[np.float32]]] = {}
     for row in rows:
         seeds.setdefault(row.seed, []).append(row.items[metric])
-    return np.stack([np.mean(items, axis=0) for items in seeds.values()])
+    return np.stack([np.mean(seeds[seed], axis=0) for seed in sorted(seeds)])
 
 
 def comparisons(rows: Sequence[Row], task: Task, params: EvaluationParams) -> list[Comparison]:

@@ -28,7 +28,7 @@ from pipeline.core.params import Seed, StrictParams, check, load, section
 from pipeline.core.resume import Ledger, held
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.sweep_table import Key, Row, comparisons, read_rows, write_rows
-from pipeline.systems import Setting, System, distinct, find_system
+from pipeline.systems import Setting, System, corpora_of, distinct, find_system
 from pipeline.tasks.caption import TASK, Scorer, require_another, scored_with
 from pipeline.training import Plan, digest_of_learnt, identity, train_model, trained_model
 
@@ -124,7 +124,7 @@ class _Sweep:
         require_another(self.evaluation.judge, self.scorer.judge.digest, variant.system, variant.plan.method, setting)
         ledger = Ledger(self.scratch / f"{fingerprint}.jsonl")
         captions = captioner.caption_setting(setting, decoding_of(setting, self.params), ledger, label)
-        scored = self.scorer.score(name, setting, captions, variant.system.corpus)
+        scored = self.scorer.score(name, setting, captions, corpora_of(variant.system, variant.plan.method, setting))
         ledger.file.unlink()
         return Row(*variant.key(name), setting.split, len(captions), {score.metric: score for score in scored.scores}, fingerprint,
                    {metric: np.array(scored.values[metric], np.float32) for metric in TASK.per_item if metric in scored.values})
@@ -162,7 +162,7 @@ def fingerprint(variant: Variant, setting: Setting, params: dict[str, Any], judg
         code_digest(__name__, type(plan.method).__module__), start, asdict(plan.system), asdict(plan.decoder), asdict(plan.recipe),
         asdict(setting), asdict(decoding_of(setting, params)), params.get("evaluation"), judge,
         digest_of_learnt(plan) if plan.method.trains else None, digest_of_inputs(plan.system, plan.method, setting),
-        [digest_file(file) for file in scored_with(setting, plan.system.corpus)],
+        [digest_file(file) for file in scored_with(setting, corpora_of(plan.system, plan.method, setting))],
     ])[:16]
 
 

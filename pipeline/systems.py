@@ -128,6 +128,11 @@ def settings_of(system: System, method: Method, params: dict[str, Any]) -> dict[
     return distinct(found, method)
 
 
+def corpora_of(system: System, method: Method, setting: Setting) -> tuple[str, ...]:
+    """The data sets whose sentences a system knows in a setting: that it learnt from, and those that it looks up."""
+    return tuple(dict.fromkeys((system.corpus, setting.support) if method.looks_up else (system.corpus,)))
+
+
 def distinct(settings: Mapping[str, Setting], method: Method) -> dict[str, Setting]:
     """The settings that are not the same to a method: where it looks no sentences up, those that differ by their support only are one, the
     first."""

@@ -90,11 +90,11 @@ def test_systems_are_compared_over_the_same_variations_and_seeds_alone():
 def test_a_claim_counts_how_much_seeds_differ():
     """Two systems of which every image tells the same, and the seeds do not."""
     lucky = [row_of(0, system, seed=seed) for system in ("a", "b") for seed in (0, 1)]
-    scores = {("a", 0): 10.0, ("a", 1): 4.0, ("b", 0): 5.0, ("b", 1): 7.0}
+    scores = {("a", 0): 10.0, ("a", 1): 4.0, ("b", 0): 5.0, ("b", 1): 7.0}  # differences 5 and -3
     rows = [replace(row, items={"CIDEr": np.full(50, scores[row.system, row.seed], np.float32)}) for row in lucky]
     (found,) = comparisons(rows, TASK, EvaluationParams("judge", samples=500))
     assert found.difference[0] == 1.0
-    assert found.difference[1:] == (-3.0, 5.0)
+    assert found.difference[1:] == pytest.approx((1 - 4 * 2**0.5, 1 + 4 * 2**0.5), abs=1e-6)
     assert not found.told_apart
 
 
@@ -120,6 +120,8 @@ def test_a_metric_that_a_row_lacks_is_blank_there_and_stays_so(tmp_path):
     assert "CHAIRs" not in without.scores
     assert list(without.items) == ["CIDEr"]
     assert with_it.scores["CHAIRs"].value == 0.25
+    write_rows(tmp_path / "k.csv", [row_of(CIDEr_constant=9.0), full], TASK)
+    assert read_rows(tmp_path / "k.csv", TASK)[0].scores["CIDEr_constant"].value == 9
     assert with_it.items["CHAIRs"].tolist() == [0, 0.5]
 
 

@@ -64,7 +64,7 @@ def inside(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("UNPAIRED_DEVICE", "cpu")
 
-    def score(name: str, setting: Setting, captions: dict[str, str], corpus: str) -> Scored:
+    def score(name: str, setting: Setting, captions: dict[str, str], corpora: tuple[str, ...]) -> Scored:
         points = [float(len(caption)) for caption in captions.values()]
         mean = sum(points) / len(points)
         figures = {"CIDEr": mean, "CIDEr_low": mean - 1, "CIDEr_high": mean + 1, "CIDEr_shuffled": 0.0}

@@ -27,11 +27,13 @@ class Object(NamedTuple):
 
 
 def read_objects(raw: Path, instances: str, vocabulary: dict[str, Any], images: Sequence[Image], limit: int) -> list[Object]:
-    """What the given images show, in the file's order. Images are found by id, else by file name.
+    """What the given images show, in the file's order. Images are found by file name, else by id. Colours are read where the vocabulary
+    has any.
 
-    Raises `UserError` for an image that the file does not list, and an object or colour that the vocabulary does not.
+    Raises `UserError` for an image that the file does not list, or lists in a way that could mean another one, and for an object or colour
+    that the vocabulary does not hold.
     """
-    data = parse_json(read_source(raw, instances, limit), instances)
+    data, colours = parse_json(read_source(raw, instances, limit), instances), vocabulary["colours"]
     known = {word: name for name, words in vocabulary["objects"].items() for word in words} | {name: name for name in vocabulary["objects"]}
     categories = {}
     for i, record in enumerate(field(data, "categories", list, instances, "top level")):
@@ -48,27 +50,37 @@ def read_objects(raw: Path, instances: str, vocabulary: dict[str, Any], images: 
             if category not in categories:
                 raise UserError(f"{instances}: annotations[{i}] is of category {category}, which `categories` does not list: correct "
                                 "either")
-            colour = record.get("colour")
-            if colour is not None and colour not in vocabulary["colours"]:
-                raise UserError(f"{instances}: annotations[{i}]: the colours list no {colour!r}"
-                                f"{suggest(str(colour), vocabulary['colours'])}")
+            colour = field(record, "colour", str, instances, "annotations", i).lower() if record.get("colour") and colours else None
+            if colour is not None and colour not in colours:
+                raise UserError(f"{instances}: annotations[{i}]: the colours list no {colour!r}{suggest(colour, colours)}")
             objects.append(Object(image_id, categories[category], colour, bool(record.get("iscrowd"))))
     return objects
 
 
 def _ids(data: Any, source: str, images: Sequence[Image]) -> dict[str, str]:
     """The id of each of these images, by its id in the file."""
-    listed = {identifier(record, "id", source, "images", i): str(record.get("file_name", "")).rpartition("/")[2]
+    listed = {identifier(record, "id", source, "images", i): _base(str(record.get("file_name", "")))
               for i, record in enumerate(field(data, "images", list, source, "top level"))}
-    by_name = {name: own for own, name in listed.items() if name}
-    found = {}
+    by_name: dict[str, list[str]] = {}
+    for own, name in listed.items():
+        by_name.setdefault(name, []).append(own)
+    found: dict[str, str] = {}
     for image in images:
-        own = image.image_id if image.image_id in listed else by_name.get(image.name.rpartition("/")[2])
-        if own is None:
-            raise UserError(f"{source}: image {image.image_id} ({image.name}) is not listed in `images`: add it, or name the "
-                            "file of its split")
+        named = by_name.get(_base(image.name), [])
+        own = named[0] if len(named) == 1 else image.image_id
+        if own not in listed or (named and own not in named):
+            raise UserError(f"{source}: image {image.image_id} ({image.name}) is not listed in `images`"
+                            f"{' by its id, and several have its file name' if named else ''}: add it, or name the file of its split")
+        if own in found:
+            raise UserError(f"{source}: images {found[own]} and {image.image_id} are both the record of {listed[own] or own}: give each a "
+                            "file name of its own, or the ids of `images`")
         found[own] = image.image_id
     return found
+
+
+def _base(name: str) -> str:
+    """A picture's own name, below any folder or archive."""
+    return name.replace("!", "/").rpartition("/")[2]
 
 
 def read_vocabulary(raw: Path, synonyms: str, colours: str, limit: int) -> dict[str, Any]:

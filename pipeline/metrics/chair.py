@@ -20,7 +20,8 @@ _NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "e
 _NOT_BETWEEN = frozenset({"a", "an", "the", "and", "or", "with", "in", "on", "at", "by", "near", "to", "under", "above", "behind",
                           "beside"})
 _QUALIFIERS = frozenset({"baby", "adult", "passenger"})  # of what follows: a baby elephant shows no person
-_PLURALS = {"man": "men", "woman": "women", "person": "people", "child": "children", "mouse": "mice", "goose": "geese", "ox": "oxen",
+_PLURALS = {"man": "men", "woman": "women", "person": "people", "child": "children", "human": "humans", "calf": "calves",
+            "mouse": "mice", "goose": "geese", "ox": "oxen",
             "fish": "fish", "sheep": "sheep", "aircraft": "aircraft", "sunshine": "sunshine"}
 
 
@@ -77,9 +78,9 @@ class Vocabulary:
             if objects and not (follows and (words[start] in _QUALIFIERS or words[start] in self._colour)):
                 found.append((start, end, objects, plural))
             start = max(end, start + 1)
-        starts = {start for start, *_ in found}
-        return [Mention(objects, self._number(words, start, plural), self._colour_of(words, start, end, starts))
-                for start, end, objects, plural in found]
+        starts, ends = {start for start, *_ in found}, [0, *(end for _, end, *_ in found)]
+        return [Mention(objects, _number(words[max(before, start - 3) : start], plural), self._colour_of(words, start, end, starts))
+                for before, (start, end, objects, plural) in zip(ends, found, strict=False)]
 
     def _longest(self, words: Sequence[str], start: int) -> tuple[int, tuple[str, ...], bool]:
         """Where the longest phrase from `start` on ends, its objects (none where it names nothing), and whether it is a plural."""
@@ -94,14 +95,6 @@ class Vocabulary:
         if words[end : end + 1] == ["in"] and end + 2 not in starts:
             return self._colour.get(words[end + 1]) if end + 1 < len(words) else None
         return None
-
-    def _number(self, words: Sequence[str], start: int, plural: bool) -> int:
-        for word in reversed(words[max(start - 3, 0) : start]):
-            if word in _NUMBERS:
-                return _NUMBERS[word]
-            if word in _NOT_BETWEEN or word in self._phrases:
-                break
-        return 2 if plural else 1
 
     @cached_property
     def _meaning(self) -> dict[tuple[str, ...], tuple[tuple[str, ...], bool]]:
@@ -140,9 +133,9 @@ def chair(captions: Sequence[str], shown: Sequence[Shown], vocabulary: Vocabular
     """Scores of tokenized captions, one per picture.
 
     CHAIRs: share of captions that name a thing that is not there. CHAIRi: share of such among all mentions. ObjectRecall: of the objects
-    that pictures show, those that captions name. ColourAccuracy: of the mentions with a colour whose object is there, those in whose colour
-    one is. Correct: share of captions whose every mention can be given things of its own, as many as it says, in
-    its colour; one that names nothing is so where nothing is shown.
+    that pictures show, those that captions name. ColourAccuracy: of the mentions with a colour whose object is there, in colours that are
+    all recorded, those in whose colour one is. Correct: share of captions whose every mention can be given things of its own, as many as it
+    says, in its colour; one that names nothing is so where nothing is shown.
     """
     rows = [_counts(vocabulary.mentions(caption), what, bool(vocabulary.colours)) for caption, what in zip(captions, shown, strict=True)]
     columns = dict(zip(("CHAIRs", "Correct", "mentioned", "hallucinated", "shown", "named", "coloured", "coloured_right"),
@@ -161,8 +154,10 @@ def with_references(shown: Shown, references: Sequence[str], vocabulary: Vocabul
 def _counts(mentions: Sequence[Mention], shown: Shown, coloured: bool) -> tuple[float, ...]:
     absent = sum(shown.objects.isdisjoint(mention.objects) for mention in mentions)
     named = {name for mention in mentions for name in mention.objects} & shown.objects
-    colours = [mention for mention in mentions if coloured and mention.colour and not shown.objects.isdisjoint(mention.objects)]
-    right = sum(any((name, mention.colour) in shown.things for name in mention.objects) for mention in colours)
+    colours = [(mention.colour, there) for mention in mentions if coloured and mention.colour
+               and shown.unbounded.isdisjoint(mention.objects)
+               and None not in (there := {colour for name, colour in shown.things if name in mention.objects}) and there]
+    right = sum(colour in there for colour, there in colours)
     correct = _given(mentions, shown) if mentions else not shown.objects
     return (float(absent > 0), float(correct), len(mentions), absent, len(shown.objects), len(named), len(colours), right)
 
@@ -175,7 +170,7 @@ def _given(mentions: Sequence[Mention], shown: Shown) -> bool:
     def assign(unit: int, tried: set[int]) -> bool:
         mention = wanted[unit]
         for number, (name, colour) in enumerate(shown.things):
-            if number not in tried and name in mention.objects and mention.colour in (None, colour):
+            if number not in tried and name in mention.objects and (mention.colour == colour or None in (mention.colour, colour)):
                 tried.add(number)
                 if number not in owner or assign(owner[number], tried):
                     owner[number] = unit
@@ -183,6 +178,16 @@ def _given(mentions: Sequence[Mention], shown: Shown) -> bool:
         return False
 
     return all(assign(unit, set()) for unit in range(len(wanted)))
+
+
+def _number(before: Sequence[str], plural: bool) -> int:
+    """Said by the words before a noun."""
+    for word in reversed(before):
+        if word in _NUMBERS:
+            return _NUMBERS[word]
+        if word in _NOT_BETWEEN:
+            break
+    return 2 if plural else 1
 
 
 def _plural(phrase: str) -> str:

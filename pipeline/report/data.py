@@ -5,6 +5,7 @@ Scores keep their artefacts' units. Everything here raises `UserError` for an ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -179,7 +180,7 @@ def _result(run: RunSystem, setting: str, tested: Setting, ids: list[str], of_se
     order = [row_of[image_id] for image_id in ids]
     kept = {metric: np.array(table[metric], np.float32)[order] for metric in known}
     own = Row(name, "{}", run.system.seed, setting, tested.split, len(ids), scores, "", kept)
-    rows = [own, *_other_seeds(own, of_seeds)]
+    rows = sorted([own, *_other_seeds(own, of_seeds)], key=lambda row: row.seed)
     about = protocol["settings"][setting]
     return Result(run, over_seeds(rows, TASK, evaluation) if len(rows) > 1 else scores,
                   {row.seed: row.scores[TASK.primary].value for row in rows},
@@ -195,11 +196,19 @@ def _seeds(run: RunSystem, setting: str, split: str, tables: dict[str, list[Row]
 
 
 def _other_seeds(own: Row, of_seeds: dict[str, list[Row]]) -> list[Row]:
-    """The rows of a sweep that holds this very result too: one whose row of the same seed differs was made of other models."""
-    for rows in of_seeds.values():
-        if any(row.seed == own.seed and np.array_equal(row.items.get(TASK.primary, []), own.items[TASK.primary]) for row in rows):
-            return sorted((row for row in rows if row.seed != own.seed and TASK.primary in row.items), key=lambda row: row.seed)
-    return []
+    """The rows of a sweep that holds this very result too, of the one with most: where the row of the same seed differs, the sweep was made
+    of other models, or scored otherwise. Rows that are like the own one in every caption's score are of the same model: nothing is
+    trained there."""
+    def alike(row: Row, names: Iterable[str]) -> bool:
+        return all(name in row.items and np.array_equal(row.items[name], own.items[name]) for name in names)
+
+    def same(row: Row) -> bool:
+        plain = [name for name in own.scores if name not in TASK.margins]
+        return alike(row, own.items) and all(name in row.scores and row.scores[name].value == own.scores[name].value for name in plain)
+
+    found = [[row for row in rows if row.seed != own.seed and row.items.keys() >= own.items.keys() and not alike(row, own.items)]
+             for rows in of_seeds.values() if any(row.seed == own.seed and same(row) for row in rows)]
+    return max(found, key=len, default=[])
 
 
 def _protocol(settings: tuple[SettingResults, ...]) -> tuple[tuple[str, str], ...]:
@@ -223,6 +232,6 @@ def _differences(settings: tuple[SettingResults, ...], evaluation: EvaluationPar
         return ()
     first = settings[0]
     *others, best = first.results
+    metrics = [metric for metric in best.kept if metric not in TASK.controls and all(metric in other.kept for other in others)]
     return tuple(tuple(compare(first.name, metric, best.system.name, other.system.name, best.kept[metric], other.kept[metric],
-                               evaluation.seed, evaluation.samples) for metric in best.kept if metric not in TASK.controls
-                       and metric in other.kept) for other in reversed(others))
+                               evaluation.seed, evaluation.samples) for metric in metrics) for other in reversed(others))

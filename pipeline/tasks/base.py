@@ -6,7 +6,7 @@ does not come from looking at the item in question.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from pipeline.systems import Setting
 CONTROLS = {
     "shuffled": "of the same answers, each given to another {item}",
     "constant": "of the one sentence that is best for every {item} of the validation split, out of what the system learnt from and what it "
-                "may look up",
+                "looks up",
 }
 
 
@@ -68,9 +68,9 @@ class Scored:
 class Scorer(Protocol):
     """Scores the answers of any system; what it needs for that is loaded once."""
 
-    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpus: str) -> Scored:
-        """Answers by item id, in a setting of that name, of a system that learnt from a corpus. `UserError` when artefacts do not belong
-        together."""
+    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpora: Sequence[str]) -> Scored:
+        """Answers by item id, in a setting of that name, of a system that knows the sentences of these corpora. `UserError` when artefacts
+        do not belong together."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +73,7 @@ class Scorer:
         """The CLIP that no system may use."""
         return load_clip(self.wanted.judge, self.params, self.device)
 
-    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpus: str) -> Scored:
+    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpora: Sequence[str]) -> Scored:
         """Every metric of captions by image id. `UserError` when captions, references and what the judge sees do not belong together.
 
         Document frequencies are those of the whole split, also in the intervals. What a data set has no record for is left out: CHAIR and
@@ -84,8 +84,8 @@ class Scorer:
         tokenized.begin_meteor()  # it goes on while the judge is loaded and reads
         judged = self._judge([answers[image_id] for image_id in references], setting, rows)
         truth = _truth(setting.test, tokenized)
-        constant = max(filter(None, (self._constant(setting.test, source) for source in dict.fromkeys((corpus, setting.support)))),
-                       key=lambda found: found[1], default=None)
+        constant = max(filter(None, (self._constant(setting.test, corpus) for corpus in corpora)), key=lambda found: found[1],
+                       default=None)
         found = captions.score_tokenized(tokenized)
         values = {**found.per_image, TASK.controls[0]: captions.shuffled_cider(tokenized, self.wanted.seed), **judged,
                   **(truth.per_image if truth else {})}
@@ -133,11 +133,10 @@ class Scorer:
                      *clip.pad_references([unit(texts.features[its]) for its in rows_of.values()]))
 
 
-def scored_with(setting: Setting, corpus: str) -> list[Path]:
-    """The tables, beside captions and what the judge sees, that decide the scores of a system which learnt from a corpus."""
+def scored_with(setting: Setting, corpora: Sequence[str]) -> list[Path]:
+    """The tables, beside captions and what the judge sees, that decide the scores of a system which knows these corpora."""
     truth = [paths.objects_table(setting.test), paths.vocabulary(setting.test)]
-    sources = [paths.corpus_table(source) for source in dict.fromkeys((corpus, setting.support))]
-    return [paths.references_table(setting.test), *sources, *(file for file in truth if file.exists())]
+    return [paths.references_table(setting.test), *map(paths.corpus_table, corpora), *(file for file in truth if file.exists())]
 
 
 def _truth(dataset: str, tokenized: captions.Tokenized) -> chair.Truth | None:

@@ -71,7 +71,7 @@ def test_cocos_instances_and_the_published_synonyms_are_read_as_they_are(raw):
 def test_images_are_found_by_file_name_where_ids_are_others(raw):
     captions = [{"split": "test", "image_name": name, "captions": ["A dog."]} for name in ("a.jpg", "b.jpg")]
     (raw / "captions.json").write_text(json.dumps(captions))
-    write(raw, images=[{"id": 42, "file_name": "val/a.jpg"}, {"id": 73, "file_name": "b.jpg"}])
+    write(raw, images=[{"id": 42, "file_name": "val/a.jpg"}, {"id": 73, "file_name": "s.tar!b.jpg"}])
     out = run(raw, format="maccap", source="captions.json", train_splits=[], heldout=0)
     assert [row["image_id"] for row in pq.read_table(out / "objects.parquet").to_pylist()] == ["a.jpg", "a.jpg"]
 
@@ -95,7 +95,6 @@ def test_without_a_record_nothing_of_it_is_written(raw):
     ({"images": INSTANCES["images"][:1]}, "image 73 (b.jpg) is not listed in `images`"),
     ({"categories": [{"id": 1, "name": "person"}, {"id": 18, "name": "dogs"}]}, "the synonyms list no 'dogs'; did you mean 'dog'"),
     ({"annotations": [{"image_id": 42, "category_id": 2}]}, "is of category 2, which `categories` does not list"),
-    ({"annotations": [{"image_id": 42, "category_id": 18, "colour": "red"}]}, "the colours list no 'red'"),
     ({"annotations": [{"category_id": 18}]}, "no 'image_id' in"),
     ({"annotations": {}}, "'annotations' is {}, expected a list"),
     ({"synonyms": "\n , at home\n"}, "synonyms.txt lists nothing"),
@@ -103,6 +102,35 @@ def test_without_a_record_nothing_of_it_is_written(raw):
 def test_a_wrong_record_is_named(raw, user_error, changes, message):
     write(raw, **changes)
     assert message in user_error(run, raw)
+
+
+@pytest.mark.parametrize(("colour", "message"), [("green", "the colours list no 'green'"), ([255, 0, 0], "'colour' is [255, 0, 0]")])
+def test_a_wrong_colour_is_named(raw, user_error, colour, message):
+    (raw / "colours.txt").write_text("red, crimson\n")
+    write(raw, annotations=[{"image_id": 42, "category_id": 18, "colour": colour}])
+    assert message in user_error(run, raw, colours="colours.txt")
+    run(raw)  # without a list of colours none is read
+
+
+def test_a_file_name_counts_more_than_an_id_that_happens_to_be_alike(raw):
+    write(raw, images=[{"id": 73, "file_name": "a.jpg"}, {"id": 42, "file_name": "b.jpg"}],
+          annotations=[{"image_id": 73, "category_id": 18}])
+    assert pq.read_table(run(raw) / "objects.parquet").to_pylist()[0]["image_id"] == "42"
+
+
+def test_file_names_that_several_folders_have_are_told_apart_by_id_or_refused(raw, user_error):
+    twice = [{"id": 42, "file_name": "k/a.jpg"}, {"id": 7, "file_name": "g/a.jpg"}, {"id": 73, "file_name": "b.jpg"}]
+    write(raw, images=twice)
+    assert pq.read_table(run(raw) / "objects.parquet").num_rows == 2
+    write(raw, images=[{**twice[0], "id": 8}, *twice[1:]], annotations=[])
+    assert "image 42 (a.jpg) is not listed in `images` by its id, and several have its file name" in user_error(run, raw)
+
+
+def test_two_pictures_never_share_a_record(raw, user_error):
+    captions = {"images": [{**record, "filename": "a.jpg"} if "filename" in record else record for record in CAPTIONS["images"]]}
+    (raw / "dataset.json").write_text(json.dumps(captions))
+    write(raw, images=[{"id": 1, "file_name": "a.jpg"}], annotations=[])
+    assert "images 42 and 73 are both the record of a.jpg" in user_error(run, raw)
 
 
 def test_instances_and_synonyms_go_together(raw, user_error):

@@ -71,6 +71,9 @@ def test_of_another_scene_they_are_mostly_wrong():
     ("", []),
     ("orange orange orange", []),
     ("a cat in", [(("cat",), 1, None)]),
+    ("three little kittens", [(("cat",), 3, None)]),
+    ("three old trees and toy balls", [(("tree",), 3, None), (("ball",), 2, None)]),
+    ("two trees cats", [(("tree",), 2, None), (("cat",), 2, None)]),
 ])
 def test_mentions_of_the_drawn_world(caption, mentions):
     assert WORLD.mentions(caption) == [Mention(*mention) for mention in mentions]
@@ -112,6 +115,13 @@ def test_without_colours_none_are_scored():
     assert truth.per_image["Correct"].tolist() == [1]
 
 
+def test_a_colour_that_is_not_recorded_is_neither_right_nor_wrong():
+    unknown, many, known = Shown((("cat", None), ("cat", "black"))), Shown((), frozenset({"cat"})), Shown((("cat", "black"),))
+    truth = chair(["a red cat"] * 3, [unknown, many, known], WORLD)
+    assert truth.per_image["Correct"].tolist() == [1, 1, 0]
+    assert truth.per_image["coloured"].tolist() == [0, 0, 1]
+
+
 def test_what_references_name_and_crowds_may_be_any_number():
     there = with_references(Shown((("cat", None),), frozenset({"person"})), ["a bird on a chair"], COCO)
     assert there.objects == {"cat", "person", "bird", "chair"}
@@ -123,7 +133,7 @@ def test_what_references_name_and_crowds_may_be_any_number():
 def naive_given(mentions: list[Mention], there: Shown) -> bool:
     """Every way of handing things out, tried."""
     wanted = [mention for mention in mentions for _ in range(mention.number)]
-    return any(all(name in mention.objects and mention.colour in (None, colour)
+    return any(all(name in mention.objects and (mention.colour in (None, colour) or colour is None)
                    for mention, (name, colour) in zip(wanted, chosen, strict=True))
                for chosen in itertools.permutations(there.things, len(wanted)))
 

@@ -132,11 +132,10 @@ def change_score(system: str, which: str, **changes: float | str) -> None:
 
 
 def row(values: dict[str, Any], seed: int, cider: float, low: float, high: float, system: str = "knight", setting: str = "in-domain",
-        shuffled: float = 8, items: Any = None, split: str = "val") -> Row:
+        shuffled: float = 8) -> Row:
     scores = {score.metric: score for score in long(setting, 20, {
         "CIDEr": float(cider), "CIDEr_low": float(low), "CIDEr_high": float(high), "CIDEr_shuffled": float(shuffled)})}
-    kept = {"CIDEr": np.full(20, cider, np.float32) if items is None else np.array(items, np.float32)}
-    return Row(system, json.dumps(values), seed, setting, split, 20, scores, "0123456789abcdef", kept)
+    return Row(system, json.dumps(values), seed, setting, "val", 20, scores, "0123456789abcdef", {"CIDEr": np.full(20, cider, np.float32)})
 
 
 def write_sweep(*rows: Row) -> None:
@@ -231,11 +230,17 @@ def test_a_metric_that_was_not_scored_is_a_dash_and_the_best_of_chair_is_the_low
     assert '<td class="n">0.500' in knight
 
 
-def seeds_of(system: str, count: int, step: float) -> list[Row]:
-    """A sweep's rows of a system as it stands: the run's own result, and further seeds, each `step` higher."""
-    own = pq.read_table(paths.scores(system) / "in-domain.parquet")["CIDEr"].to_numpy()
-    return [row({}, seed, own.mean() + step * seed, 0, 0, system, "pictures.in-domain", items=own + step * seed, split="test")
-            for seed in range(count)]
+def seeds_of(system: str, count: int, step: float, last: float | None = None) -> list[Row]:
+    """A sweep's rows of a system as it stands: the run's own result, and further seeds, each `step` higher, or `last`."""
+    table = pq.read_table(paths.scores(system) / "in-domain.parquet").to_pydict()
+    own = {s.metric: s for s in (Score(**row) for row in pq.read_table(paths.scores_table(system)).to_pylist()) if s.setting == "in-domain"}
+    rows = []
+    for seed in range(count):
+        more = step * seed if last is None or seed + 1 < count else last
+        items = {name: np.array(table[name], np.float32) + (more if name == "CIDEr" else 0) for name in TASK.per_item}
+        scores = {**own, "CIDEr": replace(own["CIDEr"], value=round(own["CIDEr"].value + more, 4))}
+        rows.append(Row(system, "{}", seed, "pictures.in-domain", "test", IMAGES, scores, "0123456789abcdef", items))
+    return rows
 
 
 def test_a_table_shows_the_mean_and_range_of_the_seeds_that_a_sweep_has(project: Path) -> None:
@@ -256,12 +261,28 @@ def test_a_table_shows_the_mean_and_range_of_the_seeds_that_a_sweep_has(project:
 def test_a_sweep_of_other_models_says_nothing_of_these(project: Path) -> None:
     before = gather(PARAMS).settings
     rows = seeds_of("knight", 3, 6.0)
-    write_sweep(replace(rows[0], items={"CIDEr": rows[0].items["CIDEr"] + 1}), *rows[1:])
+    write_sweep(replace(rows[0], items={**rows[0].items, "CIDEr": rows[0].items["CIDEr"] + 1}), *rows[1:])
     assert [result.by_seed for result in gather(PARAMS).settings[0].results] == [result.by_seed for result in before[0].results]
 
 
+def test_a_sweep_that_was_scored_otherwise_says_nothing_of_these(project: Path) -> None:
+    """Its captions are the same, its judge, or what else is scored, is not."""
+    before = repr(gather(PARAMS).settings[0].results)
+    rows = seeds_of("knight", 3, 6.0)
+    write_sweep(*(replace(row, scores={name: score for name, score in row.scores.items() if name != "CHAIRs"}) for row in rows))
+    assert repr(gather(PARAMS).settings[0].results) == before
+    write_sweep(*(replace(row, scores={**row.scores, "CLIPScore": replace(row.scores["CLIPScore"], value=0.2)}) for row in rows))
+    assert repr(gather(PARAMS).settings[0].results) == before
+
+
+def test_what_is_not_trained_has_one_seed_and_the_longest_sweep_counts(project: Path) -> None:
+    write_sweep(*seeds_of("clipre", 3, 0.0), *seeds_of("knight", 3, 6.0))
+    write_rows(paths.SWEEPS / "a.csv", seeds_of("knight", 1, 6.0), TASK)
+    assert [len(result.by_seed) for result in gather(PARAMS).settings[0].results] == [1, 1, 3]
+
+
 def test_seeds_that_differ_more_than_systems_are_not_told_apart(project: Path) -> None:
-    write_sweep(*seeds_of("knight", 3, 40.0), *seeds_of("capdec", 3, 40.0))
+    write_sweep(*seeds_of("knight", 3, 1.0), *seeds_of("capdec", 3, 60.0, -60.0))
     capdec = next(rows for rows in gather(PARAMS).differences if rows[0].b == "capdec")
     assert (capdec[0].seeds, capdec[0].told_apart) == ((3, 3), False)
     html = section(render(gather(PARAMS)), "results")
@@ -413,7 +434,7 @@ def test_switched_variants_become_a_table_with_a_row_each_and_check_marks(projec
     body = html.split('<table class="switches">')[1].split("</table>")[0]
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in body.split("<tbody>")[1].split("<tr>")[1:]]
     # the intervals are over seeds: no image differs from another here
-    assert all(50 <= float(end.strip("[,]")) <= 52 for end in rows[0][7:9])
+    assert all(49.5 <= float(end.strip("[,]")) <= 52.5 for end in rows[0][7:9])
     assert rows[0][:7] + rows[0][9:14] == ["·", "·", "·", "50.0", "51.0", "52.0", "51.0", "8.0", "30.0", "31.0", "32.0", "31.0"]
     assert rows[-1][:7] + rows[-1][9:14] == ["✓", "✓", "✓", "64.0", "65.0", "66.0", "65.0", "8.0", "16.0", "17.0", "—", "16.5"]
     assert body.count('class="n top"') == 2
