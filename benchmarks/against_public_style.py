@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pycocoevalcap.cider.cider import Cider
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.core import paths
 from pipeline.features.encoders import Clip, ClipParams
 from pipeline.features.retrieval import Index, nearest_others, project
+from pipeline.metrics.constant import constant_cider
 from pipeline.world.captions import describe
 from pipeline.world.scenes import generator, sample_scene
 
@@ -58,6 +60,12 @@ def loop_projection(images: torch.Tensor, corpus: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.softmax(100 * (image @ corpus.float().T), dim=-1) @ corpus.float() for image in images])
 
 
+def loop_constant(candidates: list[str], references: list[list[str]]) -> np.ndarray:
+    """Each sentence given to every image, and all of them scored, by pycocoevalcap."""
+    truth = dict(enumerate(references))
+    return np.array([100 * Cider().compute_score(truth, {image: [text] for image in truth})[0] for text in candidates])
+
+
 def main() -> None:
     corpus = unit(CAPTIONS, 0)
     index, rows = Index(corpus.half()), range(QUERIES)
@@ -79,6 +87,12 @@ def main() -> None:
     difference = (project(images, half, 0.01) - loop_projection(images, half)).abs().max()
     report("projection onto the corpus", f"difference {difference:.1e}", lambda: project(images, half, 0.01),
            lambda: loop_projection(images, half))
+
+    references = [describe(sample_scene("scenes", rng), rng) for rng in (generator("scenes", "val", 6, i) for i in range(1000))]
+    candidates = [texts[0] for texts in references[:20]]
+    difference = np.abs(constant_cider(candidates, references) - loop_constant(candidates, references)).max()
+    report("constant sentences", f"difference {difference:.1e}", lambda: constant_cider(candidates, references),
+           lambda: loop_constant(candidates, references))
 
     clip = Clip(paths.foundation("micro"), ClipParams(), torch.device("cpu"))
     texts = [describe(sample_scene("scenes", rng), rng, 1)[0] for rng in (generator("scenes", "val", 5, i) for i in range(1024))]

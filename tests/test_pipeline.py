@@ -36,6 +36,8 @@ def test_one_command_leads_from_nothing_to_metrics_and_a_report(finished: Projec
         metrics = json.loads((finished.folder / f"data/metrics/{system}.json").read_text())
         assert 1 < metrics["in-domain.CLIPScore"] < 2.5  # captions of something else, or none, lie below
         assert {key.split(".")[0] for key in metrics} == {"in-domain", "validation"}
+        assert 0 <= metrics["in-domain.CHAIRs"] <= 1
+        assert metrics["validation.CIDEr_constant"] > metrics["validation.CIDEr_shuffled"]
     assert (finished.folder / "data/report/index.html").stat().st_size > 10_000
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import open_clip
 import pytest
 import torch
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, read_json
 from pipeline.features.encoders import Clip, ClipParams
-from pipeline.foundation.contrastive import Recipe, train
+from pipeline.foundation.contrastive import DenseHead, Recipe, train
+from pipeline.foundation.pool import draw_pool
 from tests.interruption import Interrupted, interrupt_at
 
 TINY = Recipe(
@@ -38,11 +42,32 @@ def test_an_interrupted_training_resumes_to_the_same_weights_and_leaves_no_scrat
 
 
 def test_a_snapshot_of_another_recipe_is_not_resumed(tmp_path: Path, monkeypatch) -> None:
-    import dataclasses
-
     with monkeypatch.context() as patch:
         interrupt_at(patch, 5)
         with pytest.raises(Interrupted):
             train(TINY, tmp_path / "model", snapshot_every=2)
     with pytest.raises(UserError, match="another recipe"):
-        train(dataclasses.replace(TINY, learning_rate=1e-4), tmp_path / "model", snapshot_every=2)
+        train(replace(TINY, learning_rate=1e-4), tmp_path / "model", snapshot_every=2)
+
+
+def test_the_dense_head_learns_what_covers_each_cell() -> None:
+    """For both kinds of image tower; and its weight falls from first to last."""
+    for recipe in (TINY, replace(TINY, vision_cfg={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8})):
+        torch.manual_seed(0)
+        model = open_clip.CLIP(recipe.embed_dim, recipe.vision_cfg, {**recipe.text_cfg, "vocab_size": 600})
+        head = DenseHead(model.visual)
+        pool = draw_pool("foundation", 0, 16)
+        optimiser = torch.optim.AdamW([*model.visual.parameters(), *head.parameters()], lr=1e-2)
+        losses = []
+        for _ in range(40):
+            model.encode_image(pool.pixels(np.arange(16)))
+            loss = head(pool.things)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.25 * losses[0]
+    weights = [replace(TINY, steps=10, dense=(10.0, 1.0), dense_until=0.5).dense_weight(step) for step in range(10)]
+    assert weights[0] == 10
+    assert weights[5:] == [1.0] * 5
+    assert weights == sorted(weights, reverse=True)
