@@ -37,6 +37,7 @@ storm: setup ## what `make test` tries a few rounds of, at length (hours): make 
 
 sweeps: setup ## the tables over seeds, Knight's k, recipes and SynTIC's switches; finished rows are kept
 	$(VENV)/bin/unpaired sweep seeds
+	$(VENV)/bin/unpaired sweep seeds-album
 	$(VENV)/bin/unpaired sweep knight-k
 	$(VENV)/bin/unpaired sweep recipe-4k
 	$(VENV)/bin/unpaired sweep synthetic
