@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.core.params import load
 from pipeline.methods.base import Method
-from pipeline.systems import KINDS, Setting, System, find_system, make_method, settings_of
+from pipeline.systems import KINDS, Setting, System, corpora_of, find_system, make_method, settings_of
 from tests.project import ROOT
 
 SYSTEM = {"method": "knight", "clip": "micro", "corpus": "scenes", "starts_from": "foundation/micro", "learns_from": "micro/text",
@@ -47,6 +47,12 @@ def test_a_method_that_looks_sentences_up_is_tested_with_every_support(method):
 ])
 def test_a_method_that_looks_nothing_up_is_tested_once_where_settings_differ_by_their_support_only(method, changes):
     assert list(settings_of(*found(**{"method": method, **changes}), params())) == APART
+
+
+def test_a_system_knows_the_sentences_that_it_learnt_from_and_those_that_it_looks_up():
+    own, target = Setting("album", "scenes"), Setting("album", "album")
+    assert [corpora_of(*found(), setting) for setting in (own, target)] == [("scenes",), ("scenes", "album")]
+    assert corpora_of(*found(method="capdec"), target) == ("scenes",)
 
 
 def test_a_system_is_tested_in_the_settings_of_its_own_suite():
