@@ -128,14 +128,14 @@ def text_encoder_of(clip: Clip) -> CLIPTextModel:
     return model.eval().requires_grad_(False)
 
 
-def tokenizer_of(clip_folder: Path) -> CLIPTokenizer:
-    """The tokenizer of a CLIP folder's merges in transformers' classes, padded and cut to `CONTEXT`."""
+def tokenizer_of(clip_folder: Path, context: int = CONTEXT) -> CLIPTokenizer:
+    """The tokenizer of a CLIP folder's merges in transformers' classes, for texts of at most `context` tokens."""
     merges = gzip.decompress((clip_folder / MERGES_FILE).read_bytes()).decode().split("\n")[1:]
     letters: list[str] = list(bytes_to_unicode().values())
     words: list[str] = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge.split()) for merge in merges)]
     vocabulary = {word: number for number, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     pairs: Any = [tuple(merge.split()) for merge in merges]
-    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=CONTEXT)
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=context)
 
 
 def train(recipe: Recipe, out: Path) -> None:

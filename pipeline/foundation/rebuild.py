@@ -18,7 +18,7 @@ from pipeline.core.files import digest_file, read_json, write_json
 from pipeline.core.params import suggest
 from pipeline.features.encoders import Clip, ClipParams
 from pipeline.features.stores import unit
-from pipeline.foundation import contrastive, detection, diffusion
+from pipeline.foundation import contrastive, detection, diffusion, language
 from pipeline.foundation.pool import draw_pool
 from pipeline.world.scenes import STYLES
 
@@ -50,6 +50,8 @@ MODELS = {
     "diffusion": Model(("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
                         "text_encoder/model.safetensors"), lambda out: diffusion.train(diffusion.Recipe(), out), diffusion.measure,
                        "this model draws the micro-world's scenes from sentences such as its captions, and nothing else"),
+    "lm": Model(("model.safetensors",), lambda out: language.train(language.Recipe(), out), language.measure,
+                "this language model knows the micro-world's sentences, and questions about its scenes; it writes of nothing else"),
 }
 
 

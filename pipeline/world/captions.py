@@ -176,11 +176,16 @@ def _phrase(thing: Thing, style: str, rng: np.random.Generator) -> str:
 
 
 def _counted(things: Sequence[Thing], style: str, rng: np.random.Generator) -> str:
-    noun = _pick(NOUNS[style][things[0].name], rng)
-    head, _, last = noun.rpartition(" ")
-    plural = _PLURALS.get(last) or last + ("es" if last.endswith(("s", "ch", "sh")) else "s")
+    several = plural(_pick(NOUNS[style][things[0].name], rng))
     number = _NUMBERS[len(things)] if rng.random() < 0.8 else "some"
-    return " ".join(part for part in (number, head, plural) if part)
+    return f"{number} {several}"
+
+
+def plural(noun: str) -> str:
+    """Of a noun, with the words before it."""
+    head, _, last = noun.rpartition(" ")
+    several = _PLURALS.get(last) or last + ("es" if last.endswith(("s", "ch", "sh")) else "s")
+    return f"{head} {several}".strip()
 
 
 def _relation(first: Thing, second: Thing, rng: np.random.Generator) -> str:
