@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,9 +20,11 @@ from pipeline.core.resume import Ledger, kept_ledgers
 from pipeline.core.tables import read_table
 from pipeline.language import decoders
 from pipeline.language.decoding import Decoding
-from pipeline.methods.base import Method
+from pipeline.methods.base import Candidate, Method
 from pipeline.needs.base import Inputs, Models, models_of, read
 from pipeline.systems import Setting, System, clip_of, looked_at, make_method, settings_of
+
+T = TypeVar("T")
 
 
 class Captioner:
@@ -71,13 +74,21 @@ class Captioner:
         captions = [caption for start in range(0, len(rows), decoding.batch) for caption in ledger.done[str(start)]]
         return dict(zip((table["image_id"][row] for row in rows), captions, strict=True))
 
-    @torch.no_grad()  # and no inference mode, in which a method could take no gradient
     def caption(self, seen: Inputs, support: Inputs, decoding: Decoding) -> list[str]:
         """One caption per picture, in order; all of them at once."""
+        return self._ask(self.method.caption, seen, support, decoding)
+
+    def candidates(self, seen: Inputs, support: Inputs, decoding: Decoding) -> list[list[Candidate]]:
+        """The same with what each caption is chosen from, it first."""
+        return self._ask(self.method.candidates, seen, support, decoding)
+
+    @torch.no_grad()  # and no inference mode, in which a method could take no gradient
+    def _ask(self, method: Callable[[Inputs, Inputs, decoders.Decoder | None, Decoding], list[T]], seen: Inputs, support: Inputs,
+             decoding: Decoding) -> list[T]:
         if self._decoder is None and self.method.has_decoder:
             self._decoder = decoders.load(self.folder, self.device, self.method.mapper)
         with precisely(resolved(decoding.precision, self.device), self.device):
-            return self.method.caption(seen.to(self.device), support, self._decoder, decoding)
+            return method(seen.to(self.device), support, self._decoder, decoding)
 
     def support(self, corpus: str) -> Inputs:
         """The sentences to look up. Raises `UserError` where they are of another CLIP than the model, or than what saw the pictures."""

@@ -7,10 +7,11 @@ import re
 import struct
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -19,6 +20,7 @@ from pipeline.core.artefacts import repair
 from pipeline.core.errors import UserError
 from pipeline.core.files import file_inside, file_stamp, is_litter, regular
 
+T = TypeVar("T")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _LONGEST_SIDE_RATIO = 16
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
@@ -127,6 +129,17 @@ def open_image(path: Source) -> Image.Image:
             Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable picture ({' '.join(str(error).split())})") from None
     return _cut_strip(image)
+
+
+def prepared_ahead(sources: Sequence[Source], batch: int, prepare: Callable[[Image.Image], T]) -> Iterator[list[T]]:
+    """What is made of each picture on disk, a batch at a time, while the next batch is being made. Raises `UserError` on a broken one."""
+    batches = [sources[start : start + batch] for start in range(0, len(sources), batch)]
+    with ThreadPoolExecutor(4) as pool:
+        ahead: list[Future[T]] = []
+        for each in [*batches, []]:
+            ready, ahead = ahead, [pool.submit(lambda source: prepare(open_image(source)), source) for source in each]
+            if ready:
+                yield [future.result() for future in ready]
 
 
 def _bytes(member: Member) -> io.BytesIO:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipeline.features.retrieval import search
 from pipeline.features.stores import unit
 from pipeline.images import list_images, open_image
 from pipeline.language.decoding import Decoding
-from pipeline.methods.base import Method
+from pipeline.methods.base import Candidate, Method
 from pipeline.needs.base import Inputs, Need, PictureNeed
 from pipeline.needs.images import Images
 from pipeline.needs.text import Sentences, Text
@@ -32,8 +32,13 @@ from pipeline.systems import System, find_system, settings_of
 _NEAREST = 5
 
 
-def caption_files(images: Sequence[Path], system_name: str, support: str | None, as_json: bool, explain: bool) -> bool:
-    """Print one caption per picture as soon as its batch is done; True if every picture could be read."""
+Show = Callable[[Path, str, dict[str, Any]], None]
+"""What is done with a picture's file, its caption, and the reasons for it."""
+
+
+def caption_files(images: Sequence[Path], system_name: str, support: str | None, as_json: bool, explain: bool,
+                  show: Show | None = None) -> bool:
+    """Print one caption per picture as soon as its batch is done; True if every picture could be read. show: gets them too."""
     params = load()
     system = find_system(system_name, params)
     files, whole = _expand(images)
@@ -59,10 +64,17 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
         if not opened:
             continue
         seen, reasons = eyes.see([prepared for _, prepared in opened])
-        captions = captioner.caption(seen, sentences, decoding)
-        reasons = _explain(seen.of(Images).numpy(), captions, clip, nearest, reasons) if nearest else [{}] * len(captions)
+        if nearest:
+            candidates = captioner.candidates(seen, sentences, decoding)
+            captions = [each[0].text for each in candidates]
+            reasons = [{**reason, **_chosen_from(each)} for reason, each in zip(reasons, candidates, strict=True)]
+            reasons = _explain(seen.of(Images).numpy(), captions, clip, nearest, reasons)
+        else:
+            captions, reasons = captioner.caption(seen, sentences, decoding), [{}] * len(opened)
         for (file, _), caption, reason in zip(opened, captions, reasons, strict=True):
             _print(file, caption, reason, as_json)
+            if show:
+                show(file, caption, reason)
     return whole
 
 
@@ -127,6 +139,13 @@ def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Sent
     return reasons
 
 
+def _chosen_from(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """The candidates, best first, where there was a choice."""
+    if len(candidates) < 2:
+        return {}
+    return {"candidates": [{"caption": each.text, "score": each.score and round(each.score, 4)} for each in candidates]}
+
+
 def _print(file: Path, caption: str, reason: dict[str, Any], as_json: bool) -> None:
     name = os.fsencode(file).decode(errors="replace")
     if as_json:
@@ -137,6 +156,10 @@ def _print(file: Path, caption: str, reason: dict[str, Any], as_json: bool) -> N
         print(f"  CLIP similarity of this caption: {reason['clip_similarity']:.3f}")
         for near in reason["nearest"]:
             print(f"  {near['similarity']:.3f}  {near['caption']}")
+        for each in reason.get("candidates", []):
+            print(f"  candidate: {each['score']:.3f}  {each['caption']}")
+        for region in reason.get("regions", []):
+            print(f"  region: {', '.join(map(str, region['box']))} (attention {region['attention']:.3f})")
         for seen in reason.get("objects", []):
             print(f"  object: {seen['label']} ({seen['score']:.2f})")
         if reason.get("objects") == []:

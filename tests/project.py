@@ -31,6 +31,7 @@ def tiny_params() -> dict[str, Any]:
         del section["album"], section["scenes-pairs"]
     params["embed"]["text"]["corpora"] = params["evaluation"]["datasets"] = ["scenes"]
     params["embed"]["images"]["datasets"] = params["tag"]["datasets"] = ["scenes", "scenes-drawn"]
+    params["embed"]["regions"]["datasets"] = ["scenes"]
     setting = {"test": "scenes", "support": "scenes"}
     params["settings"]["pictures"] = {"in-domain": setting, "validation": {**setting, "split": "val"}}
     params["world"]["scenes"].update(corpus=120, unlabelled=2, val=10, test=24)

@@ -85,8 +85,8 @@ def nothing_tagged(params: dict) -> None:
 
 def without_album(params: dict) -> None:
     del params["world"]["album"], params["extract"]["album"]
-    for place, key in ((params["embed"]["text"], "corpora"), (params["embed"]["images"], "datasets"), (params["tag"], "datasets"),
-                       (params["evaluation"], "datasets")):
+    for place, key in ((params["embed"]["text"], "corpora"), (params["embed"]["images"], "datasets"),
+                       (params["embed"]["regions"], "datasets"), (params["tag"], "datasets"), (params["evaluation"], "datasets")):
         place[key] = [name for name in place[key] if name != "album"]
     params["settings"]["pictures"] = {"in-domain": {"test": "scenes", "support": "scenes"}}
 

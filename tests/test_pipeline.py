@@ -170,10 +170,12 @@ DRAWN = {"synthesize@scenes", "tag@detector-scenes-drawn"} | EMBEDDED
     (edit("recipes.small.steps", 41), KNIGHT | DECAP),
     (edit("index.neighbours", 7), {"index@micro-scenes"} | KNIGHT | DECAP | of("syntic", "caption", "evaluate")),
     (edit("world.scenes.test", 11),
-     {"world@scenes", "extract@scenes", "embed_text@micro-scenes", "embed_images@micro-scenes", "embed_judged@scenes", "index@micro-scenes"}
-     | TAGGED | DRAWN | TRAIN),
+     {"world@scenes", "extract@scenes", "embed_text@micro-scenes", "embed_images@micro-scenes", "embed_regions@micro-scenes",
+      "embed_judged@scenes", "index@micro-scenes"} | TAGGED | DRAWN | TRAIN),
     (edit("clips.micro.batch", 64),
-     {"embed_text@micro-scenes", "embed_images@micro-scenes", "index@micro-scenes"} | EMBEDDED_TAGS | EMBEDDED | TRAIN),
+     {"embed_text@micro-scenes", "embed_images@micro-scenes", "embed_regions@micro-scenes", "index@micro-scenes"}
+     | EMBEDDED_TAGS | EMBEDDED | TRAIN),
+    (edit("regions.weights", "raw"), {"embed_regions@micro-scenes", "report"}),
     (edit("detectors.detector.threshold", 0.5), TAGGED),
     (edit("tag.prompt", "a drawing of a {}"), EMBEDDED_TAGS),
     (edit("synthesis.seed", 1), DRAWN),
@@ -261,6 +263,7 @@ def without(folder: Path) -> Iterator[None]:
     ("embed_text", "micro scenes", "features/micro/text/scenes/features", "pipeline.core.resume:Work.record", 1),
     ("embed_images", "micro scenes", "features/micro/image/scenes", "pipeline.images:_to_rgb", 5),
     ("embed_images", "micro scenes-drawn", "features/micro/image/scenes-drawn", "pipeline.images:_to_rgb", 5),
+    ("embed_regions", "micro scenes", "features/micro/regions/scenes", "pipeline.images:_to_rgb", 5),
     ("embed_judged", "scenes", "features/judge/references/scenes", "pipeline.core.resume:Work.record", 2),
     ("index", "micro scenes", "features/micro/text/scenes/neighbours", "pipeline.core.resume:Work.record", 2),
     ("synthesize", "scenes", "raw/scenes-drawn", "pipeline.core.resume:Work.record", 1),

@@ -77,6 +77,11 @@ def image_features(clip: str, dataset: str) -> Path:
     return _at("features", clip, "image", dataset)
 
 
+def regions(clip: str, dataset: str) -> Path:
+    """What the most attended parts of each picture show, in the image table's order."""
+    return _at("features", clip, "regions", dataset)
+
+
 def tags(detector: str, dataset: str) -> Path:
     """What a detector found in a data set's pictures."""
     return _at("tags", detector, dataset)

@@ -25,7 +25,7 @@ from pipeline.images import locate, source_stamp
 def embed_text(clip_name: str, clip: Clip, corpus: str) -> None:
     """Write the text store of a corpus: one row per row of its table, in that order."""
     table = paths.corpus_table(corpus)
-    _embed_texts(paths.text_features(clip_name, corpus), clip, read_table(table, ["text"])["text"], _origin(clip_name, clip, table),
+    _embed_texts(paths.text_features(clip_name, corpus), clip, read_table(table, ["text"])["text"], origin_of(clip_name, clip, table),
                  f"embed {corpus} with {clip_name}")
 
 
@@ -33,7 +33,7 @@ def embed_references(clip_name: str, clip: Clip, dataset: str, prompt: str) -> N
     """Write the store of a data set's references as the judge reads them, behind `prompt`: one row per row of their table."""
     table = paths.references_table(dataset)
     texts = [prompt + text for text in read_table(table, ["text"])["text"]]
-    origin = replace(_origin(clip_name, clip, table), source_digest=reference_source(dataset, prompt))
+    origin = replace(origin_of(clip_name, clip, table), source_digest=reference_source(dataset, prompt))
     _embed_texts(paths.reference_features(clip_name, dataset), clip, texts, origin, f"embed references of {dataset} with {clip_name}")
 
 
@@ -41,9 +41,9 @@ def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
     """Write the store of a data set's pictures: one row per row of its image table, in that order."""
     folder, table = whole_if_sealed(paths.raw(dataset)), paths.image_table(dataset)
     files = [locate(folder, name) for name in read_table(table, ["path"])["path"]]
-    origin = _origin(clip_name, clip, table)
+    origin = origin_of(clip_name, clip, table)
     with resumable(paths.image_features(clip_name, dataset), __name__, origin=asdict(origin), batch=clip.params.batch,
-                   files=[source_stamp(f) for f in files], **_machine(clip)) as work:
+                   files=[source_stamp(f) for f in files], **machine(clip)) as work:
         write_shards(work, (len(files), clip.width), origin, f"embed images of {dataset} with {clip_name}",
                      lambda start, stop: (clip.encode_files(files[start:stop]), 0))
 
@@ -59,16 +59,17 @@ def _embed_texts(target: Path, clip: Clip, texts: Sequence[str], origin: Origin,
         tokens = clip.tokens(part)
         return clip.encode_tokens(tokens), clip.count_truncated(part, tokens)
 
-    with resumable(target, __name__, origin=asdict(origin), batch=clip.params.batch, **_machine(clip)) as work:
+    with resumable(target, __name__, origin=asdict(origin), batch=clip.params.batch, **machine(clip)) as work:
         write_shards(work, (len(texts), clip.width), origin, label, encode)
 
 
-def _origin(clip_name: str, clip: Clip, table: Path) -> Origin:
+def origin_of(clip_name: str, clip: Clip, table: Path) -> Origin:
+    """Of features of a table's rows; `UserError` where there is none."""
     if not table.exists():
         raise UserError(f"{table} is missing: run `dvc repro`")
     return Origin(clip_name, clip.digest, clip.width, clip.preprocessing, digest_file(table), clip.precision)
 
 
-def _machine(clip: Clip) -> dict[str, Any]:
+def machine(clip: Clip) -> dict[str, Any]:
     """What rounding depends on: shards of two devices are never mixed."""
     return {"device": clip.device.type, "threads": torch.get_num_threads()}

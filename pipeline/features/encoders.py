@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,7 @@ from pipeline.core.errors import UserError, loading
 from pipeline.core.files import digest_model
 from pipeline.core.params import Count, StrictParams, section
 from pipeline.core.paths import MERGES_FILE
-from pipeline.images import Source, open_image
+from pipeline.images import Source, prepared_ahead
 
 _ADVICE = "restore the folder with `git checkout`, or put weights there that belong to this model"
 
@@ -119,14 +118,7 @@ class Clip:
 
     def encode_files(self, paths: Sequence[Source]) -> NDArray[np.float32]:
         """(B, D) of pictures on disk, two batches of prepared images in memory at a time. Raises `UserError` on a broken one."""
-        batches = [paths[start : start + self.params.batch] for start in range(0, len(paths), self.params.batch)]
-        parts = []
-        with ThreadPoolExecutor(4) as pool:
-            ahead: list[Future[Tensor]] = []
-            for batch in [*batches, []]:  # the next batch is prepared while one is encoded
-                ready, ahead = ahead, [pool.submit(lambda path: self.pixels(open_image(path)), path) for path in batch]
-                if ready:
-                    parts.append(self.encode_pixels([each.result() for each in ready]))
+        parts = [self.encode_pixels(batch) for batch in prepared_ahead(paths, self.params.batch, self.pixels)]
         return np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
 
 

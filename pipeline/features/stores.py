@@ -7,7 +7,7 @@ normalisation. Attributes say which model made them and from what; they hold no 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,20 +86,20 @@ def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
     encode(start, stop) gives the raw float32 features of these rows and how many of them were truncated.
     """
     rows = shape[0]
-    root = _create(work.output, shape)
+    root = create(work.output, shape)
     for start, stop in work.shards(rows, SHARD_ROWS, label, "rows"):
         raw, truncated = encode(start, stop)
-        _fill(work.output, start, raw)
+        fill(work.output, start, raw)
         work.record(str(start), truncated, chunk_files(work.output, start))
-    root.attrs.update({"schema": SCHEMA, **asdict(origin), "truncated": sum(work.done.values())})
+    describe(root, replace(origin, truncated=sum(work.done.values())))
 
 
 def write_store(path: Path, raw: NDArray[np.float32], origin: Origin) -> None:
     """Write a store of raw float32 features in one go, for what is small or computed at once."""
     zarr.open_group(path, mode="w", zarr_format=3)  # nothing of what lay there is kept
-    root = _create(path, raw.shape)
-    _fill(path, 0, raw)
-    root.attrs.update({"schema": SCHEMA, **asdict(origin)})
+    root = create(path, raw.shape)
+    fill(path, 0, raw)
+    describe(root, origin)
 
 
 def read_origin(path: Path) -> Origin:
@@ -143,16 +143,23 @@ def create_array(folder: Path, shape: tuple[int, ...], dtype: str, missing: floa
     )
 
 
-def _create(folder: Path, shape: tuple[int, ...]) -> zarr.Group:
+def create(folder: Path, shape: tuple[int, ...]) -> zarr.Group:
+    """An empty store around the chunks that may lie there."""
     forget_description(folder)
     create_array(folder / "features", shape, "float16", float("nan"))
     create_array(folder / "norms", shape[:-1], "float32", float("nan"))
     return zarr.open_group(folder, mode="a", zarr_format=3)
 
 
-def _fill(folder: Path, start: int, raw: NDArray[np.float32]) -> None:
+def fill(folder: Path, start: int, raw: NDArray[np.float32]) -> None:
+    """Write raw features into the rows from `start` on."""
     for name, rows in (("features", half(raw)), ("norms", np.linalg.norm(raw, axis=-1))):
         zarr.open_array(folder / name, mode="r+", zarr_format=3)[start : start + len(raw)] = rows
+
+
+def describe(root: zarr.Group, origin: Origin) -> None:
+    """Say where a store's features come from: the last thing that is written to it."""
+    root.attrs.update({"schema": SCHEMA, **asdict(origin)})
 
 
 def chunk_files(folder: Path, start: int) -> list[Path]:

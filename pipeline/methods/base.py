@@ -6,7 +6,7 @@ Legend: B batch, L condition length, P prefix length, D CLIP width, W width of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,13 @@ class VectorMapper(nn.Module):
     def forward(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """Prefix (B, L, W) and its mask (B, L)."""
         return self.layers(condition.vectors), condition.mask
+
+
+class Candidate(NamedTuple):
+    """A caption that may be chosen, and what it is chosen by, higher is better; None where nothing else could be."""
+
+    text: str
+    score: float | None = None
 
 
 class Method:
@@ -106,3 +113,7 @@ class Method:
         """One caption per picture."""
         assert decoder is not None
         return decoder.generate(self.inference_condition(seen, support), decoding)
+
+    def candidates(self, seen: Inputs, support: Inputs, decoder: Decoder | None, decoding: Decoding) -> list[list[Candidate]]:
+        """What each caption is chosen from, it first: by default there is no choice."""
+        return [[Candidate(text)] for text in self.caption(seen, support, decoder, decoding)]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Images(PictureNeed[Tensor]):
     """Unit rows (M, D), float16 as stored."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("image", "tagged")
+    kinds: ClassVar[tuple[str, ...]] = ("image", "regions", "tagged")
 
     def folders(self, clip: str, dataset: str) -> list[Path]:
         return [paths.image_features(clip, dataset)]

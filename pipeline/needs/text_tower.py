@@ -39,7 +39,7 @@ class Tower:
 class TextTower(PictureNeed[Tower]):
     """It stands beside what is read of pictures, and has the weights that saw them."""
 
-    kinds = ("image", "tagged")
+    kinds = ("image", "regions", "tagged")
 
     def folders(self, clip: str, dataset: str) -> list[Path]:
         return [paths.foundation(clip)]

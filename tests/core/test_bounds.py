@@ -13,6 +13,7 @@ from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams
 from pipeline.features.encoders import ClipParams
 from pipeline.features.indexing import IndexParams
+from pipeline.features.regions import RegionParams
 from pipeline.features.tagging import DetectorParams
 from pipeline.features.tags import TagParams
 from pipeline.language.decoders import DecoderParams
@@ -28,7 +29,7 @@ from pipeline.world.dataset import WorldParams
 
 WHOLE: dict[type, dict[str, Any]] = {
     ExtractParams: {"format": "lines", "source": "captions.txt"},
-    DecoderParams: {}, Decoding: {}, ClipParams: {}, IndexParams: {}, DetectorParams: {}, RefinementParams: {},
+    DecoderParams: {}, Decoding: {}, ClipParams: {}, IndexParams: {}, RegionParams: {}, DetectorParams: {}, RefinementParams: {},
     TagParams: {"detectors": ["d"], "datasets": ["s"], "clips": ["c"]},
     EvaluationParams: {"judge": "judge"},
     SweepParams: {"systems": ["knight"], "settings": ["pictures.in-domain"], "vary": {"train.k": [1]}},
