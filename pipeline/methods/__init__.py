@@ -17,6 +17,7 @@ METHODS = {
     "capdec": "pipeline.methods.capdec:CapDec",
     "decap": "pipeline.methods.decap:DeCap",
     "knight": "pipeline.methods.knight:Knight",
+    "maccap": "pipeline.methods.maccap:MacCap",
     "syntic": "pipeline.methods.syntic:SynTIC",
 }
 
