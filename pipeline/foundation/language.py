@@ -34,6 +34,7 @@ from pipeline.core.workers import workers
 from pipeline.foundation.diffusion import tokenizer_of
 from pipeline.foundation.loop import optimise
 from pipeline.language.causal import pretrained
+from pipeline.language.condition import question_prompt
 from pipeline.language.decoders import pad
 from pipeline.language.decoding import Decoding, Steps, greedy, sample
 from pipeline.language.tokens import IGNORE, CaptionTokenizer, LanguageModelTokens
@@ -65,11 +66,6 @@ class Recipe:
     warmup: int = 100
 
 
-def prompt(question: str) -> str:
-    """What an answer is the rest of (MacCap's released code, after BLIP-2)."""
-    return f"Question: {question} Short answer:"
-
-
 def texts_of(style: str, pool: str, seed: int, index: int) -> tuple[list[str], list[Question]]:
     """A scene's sentences and questions."""
     rng = generator(style, pool, seed, index)
@@ -82,7 +78,7 @@ def page(sentences: Sequence[str], questions: Sequence[Question], rng: np.random
     texts = list(sentences)
     for question in questions:
         place = int(rng.integers(len(texts) + 1))
-        asked = f"{prompt(question.text)} {question.answer}"
+        asked = f"{question_prompt(question.text)} {question.answer}"
         if place == 0 or rng.random() < 0.5:
             texts.insert(place, asked)
         else:
@@ -209,7 +205,7 @@ def _answers(lm: Any, tokenizer: CaptionTokenizer, before: Sequence[list[int]], 
     """Whether the likeliest answer to each question, behind texts, is one that somebody gave."""
     found = []
     for others, question in zip(before, questions, strict=True):
-        ids = torch.tensor([[*others, *_encode(tokenizer, prompt(question.text), {})[:-1]]])
+        ids = torch.tensor([[*others, *_encode(tokenizer, question_prompt(question.text), {})[:-1]]])
         steps = Steps(lm, lm.get_input_embeddings()(ids), torch.ones_like(ids))
         answer, = greedy(steps, Decoding(beams=1, max_new_tokens=6), tokenizer.end)
         found.append(tokenizer.decode(answer) in question.answers)

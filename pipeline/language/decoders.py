@@ -90,7 +90,10 @@ class Decoder(nn.Module):
 
     def _embed(self, condition: Condition, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Prefix, prompt and tokens as embeddings, and the mask of what counts of them."""
-        embeddings, mask = self.mapper(condition)
+        if condition.vectors.shape[1]:
+            embeddings, mask = self.mapper(condition)
+        else:
+            embeddings, mask = condition.vectors.new_empty(len(ids_BT), 0, self.lm.get_input_embeddings().embedding_dim), condition.mask
         for ids in (ids_BT,) if condition.prompt is None else (condition.prompt, ids_BT):
             embeddings, mask = append(self.lm, embeddings, mask, ids)
         return embeddings, mask
@@ -134,10 +137,17 @@ class Decoder(nn.Module):
         """A caption per row as distributions of tokens, through which gradients reach the mapper: see `language.rollout`."""
         return roll_out(self.lm, self._steps(condition, length), self.tokenizer.end, length, temperature, generator, hard)
 
+    def begin(self, texts: Sequence[str]) -> Tensor:
+        """(B, S) ids of texts to go on with: `Condition.begun`."""
+        ids = pad([[self.tokenizer.start, *self.tokenizer.encode(text)] for text in texts], in_front=True)
+        return ids.to(next(self.parameters()).device)
+
     def _steps(self, condition: Condition, length: int) -> Steps:
-        """The language model after prefix, prompt and start token; `UserError` where it has no room for `length` tokens more."""
-        start = torch.full((len(condition.vectors), 1), self.tokenizer.start, device=condition.vectors.device)
-        embeddings, mask = self._embed(condition, start)
+        """The language model after prefix, prompt and what the text begins with; `UserError` without room for `length` tokens more."""
+        begun = condition.begun
+        if begun is None:
+            begun = torch.full((len(condition.vectors), 1), self.tokenizer.start, device=condition.vectors.device)
+        embeddings, mask = self._embed(condition, begun)
         room = getattr(self.lm.config, "max_position_embeddings", None)
         if room is not None and embeddings.shape[1] + length > room:
             raise UserError(f"params.yaml: max_new_tokens is {length}, but this decoder has room for {room - embeddings.shape[1]}: lower "
@@ -227,7 +237,8 @@ def _source(source: Source, folder: Path) -> Any:
         return pretrained(source.name, source.revision).requires_grad_(False)
 
 
-def pad(ids: Sequence[Sequence[int]]) -> Tensor:
-    """(B, longest) ids, filled with `IGNORE` behind each row's end."""
+def pad(ids: Sequence[Sequence[int]], in_front: bool = False) -> Tensor:
+    """(B, longest) ids, filled with `IGNORE` behind each row's end, or before its start."""
     longest = max(len(row) for row in ids)
-    return torch.tensor([[*row, *[IGNORE] * (longest - len(row))] for row in ids], dtype=torch.long)
+    filled = [([IGNORE] * (longest - len(row)), row) for row in ids]
+    return torch.tensor([[*none, *row] if in_front else [*row, *none] for none, row in filled], dtype=torch.long)

@@ -5,14 +5,15 @@ Legend: B batch, L condition length, P prefix length, D CLIP width, W width of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.core.params import StrictParams
-from pipeline.language.condition import Condition
+from pipeline.language.condition import Condition, question_prompt
 from pipeline.needs.base import Inputs, Need, PictureNeed
 from pipeline.needs.images import Images
 from pipeline.needs.text import Text
@@ -113,6 +114,16 @@ class Method:
         """One caption per picture."""
         assert decoder is not None
         return decoder.generate(self.inference_condition(seen, support), decoding)
+
+    def answer(self, seen: Inputs, support: Inputs, questions: Sequence[str], decoder: Decoder, decoding: Decoding,
+               blind: bool = False) -> list[str]:
+        """One answer to each picture's question: what the language model writes behind its prefix and "Question: ... Short answer:".
+
+        By a system that was trained to caption alone (MacCap's zero-shot pipeline). blind: without the picture's prefix.
+        """
+        begun = decoder.begin([question_prompt(question) for question in questions])
+        condition = replace(self.inference_condition(seen, support), begun=begun)
+        return decoder.generate(condition.without_vectors() if blind else condition, decoding)
 
     def candidates(self, seen: Inputs, support: Inputs, decoder: Decoder | None, decoding: Decoding) -> list[list[Candidate]]:
         """What each caption is chosen from, it first: by default there is no choice."""

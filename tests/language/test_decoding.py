@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -51,6 +52,28 @@ def test_a_prompt_takes_room(make_decoder, user_error):
     decoder, decoding = make_decoder(), Decoding(beams=1, max_new_tokens=59)  # of 64: prefix, prompt, start token
     assert decoder.generate(condition(1, 1, prompts=[[5, 6, 7]]), decoding)
     assert "has room for 58" in user_error(decoder.generate, condition(1, 1, prompts=[[5, 6, 7, 8]]), decoding)
+
+
+@pytest.mark.parametrize("vectors", [3, 0], ids=["prefix", "no prefix"])
+def test_a_text_goes_on_from_what_it_began_with_as_each_row_would_alone(make_decoder, vectors):
+    """Beginnings of unlike length, filled up in front; the naive twin writes them and what follows without batch and cache."""
+    decoder, begun = make_decoder(), [[0, *prompt] for prompt in PROMPTS]
+    whole = condition(6, 3)
+    whole = replace(whole if vectors else whole.without_vectors(), begun=pad(begun, in_front=True))
+    found = decoder.generate(whole, Decoding(beams=1, max_new_tokens=6))
+    words = decoder.lm.get_input_embeddings()
+    for i, its in enumerate(begun):
+        ids: list[int] = []
+        while len(ids) < 6 and decoder.tokenizer.end not in ids:
+            text = words(torch.tensor([*its, *ids]))
+            prefix = decoder.mapper(condition(6, 3))[0][i][:vectors]
+            ids.append(int(decoder.lm(inputs_embeds=torch.cat([prefix, text])[None]).logits[0, -1].argmax()))
+        assert found[i] == decoder.tokenizer.decode([token for token in ids if token != decoder.tokenizer.end])
+    assert found != decoder.generate(condition(6, 3), Decoding(beams=1, max_new_tokens=6))
+    beams = Decoding(beams=3, max_new_tokens=6)
+    alone = [decoder.generate(Condition(whole.vectors[[i]], whole.mask[[i]], begun=torch.tensor([its])), beams)[0]
+             for i, its in enumerate(begun)]
+    assert decoder.generate(whole, beams) == alone
 
 
 @pytest.mark.parametrize("penalty", [1.0, -1.0])
