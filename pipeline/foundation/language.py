@@ -47,6 +47,7 @@ _SENTENCES, _QUESTIONS = 6, 4  # of a scene, at most
 _BLOCK = 1000
 _HELDOUT = 500  # scenes of each style
 _SAMPLES = 8
+_ROOM = 48  # tokens of a text, or of a question with its answer
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ def _loss(model: Any, ids_BT: Tensor) -> Tensor:
 @torch.no_grad()
 def measure(folder: Path) -> dict[str, Any]:
     """On 500 held-out scenes of each style, per token with the end token: perplexity of a sentence alone, and behind three others of its
-    scene. Share of right answers to questions behind five sentences and behind nothing, and to those whose own is the commonest answer.
-    Samples, a text each."""
+    scene. Share of answers that are one of the ten people's, to questions behind five sentences and behind nothing; of sentences before
+    others, those that there is room for. Samples, a text each."""
     transformers_logging.disable_progress_bar()
     lm, tokenizer = pretrained(str(folder)), LanguageModelTokens(str(folder))
     figures: dict[str, Any] = {}
@@ -172,12 +173,13 @@ def measure(folder: Path) -> dict[str, Any]:
         scenes = [texts_of(style, "test", 91, index) for index in range(_HELDOUT)]
         ids = [[_encode(tokenizer, text, {}) for text in sentences] for sentences, _ in scenes]
         asked = [(row, question) for row, (_, questions) in enumerate(scenes) for question in questions]
-        behind = [list(chain.from_iterable(ids[row][:5])) for row, _ in asked]
+        behind = [_first(ids[row][:5], lm.config.n_positions - _ROOM) for row, _ in asked]
         right = {name: _answers(lm, tokenizer, before, [question for _, question in asked])
                  for name, before in (("informed", behind), ("blind", [[]] * len(asked)))}
         figures[style] = {
             "perplexity": _perplexity(lm, [texts[3] for texts in ids], [[]] * len(ids)),
-            "perplexity_informed": _perplexity(lm, [texts[3] for texts in ids], [list(chain.from_iterable(texts[:3])) for texts in ids]),
+            "perplexity_informed": _perplexity(lm, [texts[3] for texts in ids], [_first(texts[:3], lm.config.n_positions - _ROOM)
+                                                                                 for texts in ids]),
             **{f"answers_{name}": sum(found) / len(found) for name, found in right.items()},
         }
         figures[style] = {name: round(value, 4) for name, value in figures[style].items()}
@@ -185,6 +187,16 @@ def measure(folder: Path) -> dict[str, Any]:
     steps = Steps(lm, lm.get_input_embeddings()(start), torch.ones_like(start))
     found = sample(steps, Decoding(max_new_tokens=40), tokenizer.end, [0], _SAMPLES)[0]
     return {**figures, "samples": [tokenizer.decode(each) for each in found]}
+
+
+def _first(texts: Sequence[list[int]], room: int) -> list[int]:
+    """The first of these texts, as many as there is room for."""
+    found: list[int] = []
+    for text in texts:
+        if len(found) + len(text) > room:
+            break
+        found += text
+    return found
 
 
 def _perplexity(lm: Any, texts: Sequence[list[int]], before: Sequence[list[int]]) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,17 @@ class SettingResults:
 
 
 @dataclass(frozen=True)
+class LanguageModel:
+    """A language model of our own that systems are given. systems: their names. figures: on held-out texts, by style. samples: what it
+    writes by itself."""
+
+    name: str
+    systems: tuple[str, ...]
+    figures: dict[str, dict[str, float]]
+    samples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """All that the page shows.
 
@@ -111,6 +123,7 @@ class Report:
     protocol: tuple[tuple[str, str], ...]
     datasets: dict[str, dict[str, Any]]
     synthetic: Synthetic | None
+    language_models: tuple[LanguageModel, ...]
     sweeps: tuple[Sweep, ...]
     seed: int
 
@@ -127,8 +140,23 @@ def gather(params: dict[str, Any]) -> Report:
     datasets = sorted(extracted - {*map(paths.drawn, entries(params, "synthesis").get("corpora") or ())})
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
                   {name: read_json(whole(paths.corpus(name) / "report.json")) for name in datasets},
-                  gather_synthetic(params), tuple(sweep_of(name, rows, TASK, evaluation) for name, rows in tables.items()),
-                  evaluation.seed)
+                  gather_synthetic(params), _language_models(systems, params),
+                  tuple(sweep_of(name, rows, TASK, evaluation) for name, rows in tables.items()), evaluation.seed)
+
+
+def _language_models(systems: Iterable[RunSystem], params: dict[str, Any]) -> tuple[LanguageModel, ...]:
+    """Those that systems' decoders name, as far as their folders say what they write."""
+    given: dict[str, list[str]] = {}
+    for run in systems:
+        if name := (params.get("decoders", {}).get(run.system.decoder) or {}).get("pretrained"):
+            given.setdefault(name, []).append(run.name)
+    found = []
+    for name, its in given.items():
+        about = Path(name) / "provenance.json"
+        figures = read_object(about).get("figures", {}) if about.exists() else {}
+        if samples := figures.pop("samples", ()):
+            found.append(LanguageModel(name, tuple(its), figures, tuple(samples)))
+    return tuple(found)
 
 
 def _run_system(name: str, system: System) -> RunSystem:

@@ -392,6 +392,19 @@ def test_without_settings_the_report_shows_what_was_trained(project: Path) -> No
     assert render(gather({**PARAMS, "settings": {"pictures": None}}))
 
 
+def test_what_a_language_model_of_our_own_writes_is_shown_beside_its_figures(project: Path) -> None:
+    (project / "lm").mkdir()
+    figures = {"scenes": {"perplexity": 3.21, "answers_blind": 0.4}, "samples": ["a dog", MALICE]}
+    write_json(Path("lm/provenance.json"), {"figures": figures})
+    given = {**PARAMS, "systems": {**PARAMS["systems"], "knight": {**PARAMS["systems"]["knight"], "decoder": "given"}},
+             "decoders": {"given": {"pretrained": "lm"}, "small": {"pretrained": "gpt2"}}}
+    shown = section(render(gather(given)), "language")
+    for text in ("<code>lm</code>, given to knight", "3.21", "0.40", "<li>a dog</li>", "&lt;script&gt;"):
+        assert text in shown
+    assert "gpt2" not in shown
+    assert 'id="language"' not in render(gather(PARAMS))
+
+
 def test_a_training_is_shown_by_the_score_that_chose_its_weights(project: Path) -> None:
     curve = [{"phase": "cross-entropy", "step": 200, "train_loss": 3.0, "heldout_loss": 3.2},
              *({"phase": "second", "step": step, "train_loss": 1.0, "reward": 50.0 + step} for step in (100, 200))]
