@@ -34,7 +34,8 @@ def tiny_params() -> dict[str, Any]:
     params["embed"]["regions"]["datasets"] = ["scenes"]
     setting = {"test": "scenes", "support": "scenes"}
     params["settings"]["pictures"] = {"in-domain": setting, "validation": {**setting, "split": "val"}}
-    params["world"]["scenes"].update(corpus=120, unlabelled=2, val=10, test=24)
+    for name in ("scenes", "scenes-questions"):
+        params["world"][name].update(corpus=120, unlabelled=2, val=10, test=24)
     params["index"]["neighbours"] = 6
     params["decoders"]["small"].update(layers=1, heads=2, width=64)
     params["recipes"]["small"].update(steps=40, batch=32, learning_rate=0.004, warmup=4, evaluate_every=10, snapshot_every=10)

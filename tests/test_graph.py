@@ -96,18 +96,23 @@ def without_pairs(params: dict) -> None:
     params["embed"]["images"]["datasets"].remove("scenes-pairs")
 
 
+def without_questions(params: dict) -> None:
+    del params["world"]["scenes-questions"]
+    params["questions"] = {}
+
+
 def no_system(params: dict) -> None:
     params["systems"] = {}
 
 
 def smallest(params: dict) -> None:
-    for cut in (nothing_tagged, without_album, without_pairs, alone("clipre")):
+    for cut in (nothing_tagged, without_album, without_pairs, without_questions, alone("clipre")):
         cut(params)
     params["index"]["corpora"] = []
     params["sweeps"] = {}
 
 
-SUBSETS = [nothing_drawn, nothing_tagged, without_album, without_pairs, no_system, smallest]
+SUBSETS = [nothing_drawn, nothing_tagged, without_album, without_pairs, without_questions, no_system, smallest]
 
 
 @pytest.mark.parametrize("cut", [*SUBSETS, *map(alone, ("capdec", "decap", "knight", "syntic", "clipcap", "clipre"))],

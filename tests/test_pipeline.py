@@ -170,8 +170,9 @@ DRAWN = {"synthesize@scenes", "tag@detector-scenes-drawn"} | EMBEDDED
     (edit("recipes.small.steps", 41), KNIGHT | DECAP),
     (edit("index.neighbours", 7), {"index@micro-scenes"} | KNIGHT | DECAP | of("syntic", "caption", "evaluate")),
     (edit("world.scenes.test", 11),
-     {"world@scenes", "extract@scenes", "embed_text@micro-scenes", "embed_images@micro-scenes", "embed_regions@micro-scenes",
-      "embed_judged@scenes", "index@micro-scenes"} | TAGGED | DRAWN | TRAIN),
+     {"world@scenes", "extract@scenes", "questions@scenes-questions", "embed_text@micro-scenes", "embed_images@micro-scenes",
+      "embed_regions@micro-scenes", "embed_judged@scenes", "index@micro-scenes"} | TAGGED | DRAWN | TRAIN),
+    (edit("world.scenes-questions.questions", 3), {"world@scenes-questions", "questions@scenes-questions"} | CAPTION),
     (edit("clips.micro.batch", 64),
      {"embed_text@micro-scenes", "embed_images@micro-scenes", "embed_regions@micro-scenes", "index@micro-scenes"}
      | EMBEDDED_TAGS | EMBEDDED | TRAIN),
@@ -259,7 +260,9 @@ def without(folder: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize(("stage", "arguments", "artefact", "target", "calls"), [
     ("world", "scenes", "raw/scenes", "pipeline.world.dataset:Image.Image.save", 15),
+    ("world", "scenes-questions", "raw/scenes-questions", "pipeline.world.dataset:write_json", 1),
     ("extract", "scenes", "corpus/scenes", "pipeline.corpus.extract:write_json", 0),
+    ("questions", "scenes-questions", "corpus/scenes-questions", "pipeline.corpus.questions:write_json", 0),
     ("embed_text", "micro scenes", "features/micro/text/scenes/features", "pipeline.core.resume:Work.record", 1),
     ("embed_images", "micro scenes", "features/micro/image/scenes", "pipeline.images:_to_rgb", 5),
     ("embed_images", "micro scenes-drawn", "features/micro/image/scenes-drawn", "pipeline.images:_to_rgb", 5),

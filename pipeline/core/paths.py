@@ -50,6 +50,11 @@ def references_table(dataset: str) -> Path:
     return corpus(dataset) / "references.parquet"
 
 
+def questions_table(dataset: str) -> Path:
+    """What is asked about the tested pictures of another data set, and what people answer."""
+    return corpus(dataset) / "questions.parquet"
+
+
 def objects_table(dataset: str) -> Path:
     """What the tested pictures show; there where a record of it is named."""
     return corpus(dataset) / "objects.parquet"

@@ -11,6 +11,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams
+from pipeline.corpus.questions import QuestionParams
 from pipeline.features.encoders import ClipParams
 from pipeline.features.indexing import IndexParams
 from pipeline.features.regions import RegionParams
@@ -29,6 +30,7 @@ from pipeline.world.dataset import WorldParams
 
 WHOLE: dict[type, dict[str, Any]] = {
     ExtractParams: {"format": "lines", "source": "captions.txt"},
+    QuestionParams: {"about": "scenes", "source": "questions.json"},
     DecoderParams: {}, Decoding: {}, ClipParams: {}, IndexParams: {}, RegionParams: {}, DetectorParams: {}, RefinementParams: {},
     TagParams: {"detectors": ["d"], "datasets": ["s"], "clips": ["c"]},
     EvaluationParams: {"judge": "judge"},

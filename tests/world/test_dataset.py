@@ -14,6 +14,7 @@ from pipeline.core import paths
 from pipeline.core.files import digest_tree
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams, extract
+from pipeline.corpus.questions import QuestionParams, extract_questions
 from pipeline.images import locate, open_image
 from pipeline.world import dataset
 from pipeline.world.dataset import WorldParams, write_dataset
@@ -126,3 +127,88 @@ def test_a_data_set_without_scenes_is_refused(user_error):
 def test_an_unknown_style_is_refused_with_the_known_ones(user_error):
     message = user_error(check, WorldParams, {"style": "scene", "seed": 1}, "world.scenes")
     assert "style must be one of scenes, album" in message
+
+
+def asked(params: WorldParams) -> tuple[dict, dict]:
+    write_dataset("questions", params)
+    folder = paths.raw("questions")
+    assert {path.name for path in folder.iterdir()} == {"questions.json", "annotations.json", "unpaired-manifest.json"}
+    return json.loads((folder / "questions.json").read_text()), json.loads((folder / "annotations.json").read_text())
+
+
+def test_questions_are_about_the_val_and_test_pictures_of_the_same_scenes(images):
+    questions, annotations = asked(replace(PARAMS, questions=12))
+    shown = {image["imgid"]: image["scene"] for image in images if image["split"] in ("val", "test")}
+    answers = {annotation["question_id"]: annotation["multiple_choice_answer"] for annotation in annotations["annotations"]}
+    counted = {question["image_id"]: answers[question["question_id"]] for question in questions["questions"]
+               if question["question"] == "how many things are there?"}
+    assert counted == {image_id: str(len(scene["things"])) for image_id, scene in shown.items()}
+
+
+def test_questions_and_answers_have_the_form_of_vqa():
+    questions, annotations = asked(replace(PARAMS, questions=2))
+    assert {questions["data_subtype"], annotations["data_subtype"]} == {"scenes"}
+    assert questions["task_type"] == annotations["task_type"] == "Open-Ended"
+    assert [question["question_id"] for question in questions["questions"]] == [100 * image + i for image in range(8, 14) for i in (0, 1)]
+    for question, annotation in zip(questions["questions"], annotations["annotations"], strict=True):
+        assert set(question) == {"question_id", "image_id", "question"}
+        assert set(annotation) == {"question_id", "image_id", "question_type", "answer_type", "multiple_choice_answer", "answers"}
+        assert (annotation["question_id"], annotation["image_id"]) == (question["question_id"], question["image_id"])
+        assert question["question"].startswith(annotation["question_type"])
+        assert annotation["answer_type"] in ("yes/no", "number", "other")
+        given = [answer["answer"] for answer in annotation["answers"]]
+        assert annotation["multiple_choice_answer"] == max(given, key=given.count)
+        assert [answer["answer_id"] for answer in annotation["answers"]] == list(range(1, 11))
+        assert len({answer["answer"] for answer in annotation["answers"] if answer["answer_confidence"] == "yes"}) <= 1
+
+
+def test_all_questions_find_their_picture():
+    write_dataset("scenes", PARAMS)
+    extract(paths.raw("scenes"), paths.corpus("scenes"), ExtractParams("karpathy", "dataset.json", "images"))
+    write_dataset("questions", replace(PARAMS, questions=2))
+    params = QuestionParams("scenes", "questions.json", "annotations.json")
+    report = extract_questions(paths.raw("questions"), paths.image_table("scenes"), paths.corpus("questions"), params)
+    assert report["read"] == report["kept"] == 2 * (2 + 4)
+    assert (report["val"]["questions"], report["test"]["questions"]) == (4, 8)
+
+
+def test_the_same_parameters_ask_the_same_and_another_seed_others():
+    digests = []
+    for params in (PARAMS, PARAMS, replace(PARAMS, seed=12)):
+        asked(replace(params, questions=2))
+        digests.append(digest_tree(paths.raw("questions")))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_questions_that_were_interrupted_come_out_the_same(monkeypatch):
+    params = replace(PARAMS, questions=2)
+    asked(params)
+    whole = digest_tree(paths.raw("questions"))
+    write = dataset.write_json
+
+    def dying(path: Path, *args: object, **options: object) -> None:
+        if path.name == "annotations.json":
+            raise KeyboardInterrupt
+        write(path, *args, **options)
+
+    monkeypatch.setattr(dataset, "write_json", dying)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset("killed", params)
+    assert not paths.raw("killed").exists()
+    monkeypatch.setattr(dataset, "write_json", write)
+    write_dataset("killed", params)
+    assert digest_tree(paths.raw("killed")) == whole
+
+
+def test_scenes_to_ask_about_are_needed(user_error):
+    message = user_error(write_dataset, "none", replace(PARAMS, val=0, test=0, questions=1))
+    assert "world.none has no val or test scenes to ask about" in message
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"questions": 101}, "questions must be at most 100"), ({"questions": 1, "pictures": True}, "pictures and questions are two data sets"),
+    ({"questions": -1}, "questions is -1"),
+])
+def test_questions_that_cannot_be_asked_are_refused(user_error, changes, message):
+    assert message in user_error(check, WorldParams, {"style": "scenes", "seed": 1, **changes}, "world.scenes")
