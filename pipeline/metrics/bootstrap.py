@@ -6,6 +6,7 @@ with replacement: the same images for all that is compared, and the same seeds w
 what it decides, and sometimes the model. Seeds are few: their deviations are widened by sqrt(S / (S - 1)), which gives their mean its
 unbiased variance; even so three of them tell apart what is alike in more than 5 % of cases. With one seed the interval is over images
 alone, which says nothing of another training.
+An item that a metric says nothing about has NaN, of every training and system, and is left out.
 The same scores, seed and number of samples give the same interval. Meant for means: a corpus BLEU or METEOR is none, and takes
 its interval from sentence scores only as an approximation.
 """
@@ -41,6 +42,12 @@ class Comparison:
         return self.difference[1] > 0 or self.difference[2] < 0
 
 
+def known(scores: np.ndarray) -> np.ndarray:
+    """Scores (..., N) without the items that a metric says nothing about."""
+    unknown = np.isnan(scores.reshape(-1, scores.shape[-1])).any(axis=0)
+    return scores[..., ~unknown] if unknown.any() else scores
+
+
 def interval(scores: np.ndarray, seed: int, samples: int = 1000, level: float = 0.95) -> tuple[float, float]:
     """Interval of the mean of scores (N,) or (S, N), in their unit."""
     return _percentiles(_resampled(seed, samples, scores)[0], level)
@@ -62,7 +69,7 @@ def ratio_interval(a: np.ndarray, b: np.ndarray, seed: int, samples: int = 1000,
 
 def compare(setting: str, metric: str, a: str, b: str, ours: np.ndarray, theirs: np.ndarray, seed: int, samples: int) -> Comparison:
     """ours, theirs: scores (N,) or (S, N) of a and of b on the same images."""
-    first, second = (float(np.mean(scores, dtype=np.float64)) for scores in (ours, theirs))
+    first, second = (float(np.mean(known(scores), dtype=np.float64)) for scores in (ours, theirs))
     means = _resampled(seed, samples, ours, theirs)
     ratio = (first / second, *_percentiles(means[0] / means[1], 0.95)) if means[1].min() > 0 else None
     return Comparison(setting, metric, a, b, (first - second, *_percentiles(means[0] - means[1], 0.95)), ratio,
@@ -72,7 +79,7 @@ def compare(setting: str, metric: str, a: str, b: str, ours: np.ndarray, theirs:
 def _resampled(seed: int, samples: int, *groups: np.ndarray) -> list[np.ndarray]:
     """Of each system, the means (samples,) over seeds and images drawn with replacement."""
     rows = [np.atleast_2d(group) for group in groups]
-    means = _resampled_means(np.concatenate(rows).T, seed, samples)
+    means = _resampled_means(known(np.concatenate(rows)).T, seed, samples)
     generator = np.random.default_rng([seed, 1])
     seeds = {count: generator.integers(count, size=(samples, count)) for count in dict.fromkeys(map(len, rows))}
     found, start = [], 0

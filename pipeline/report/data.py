@@ -228,7 +228,7 @@ def _other_seeds(own: Row, of_seeds: dict[str, list[Row]]) -> list[Row]:
     of other models, or scored otherwise. Rows that are like the own one in every caption's score are of the same model: nothing is
     trained there."""
     def alike(row: Row, names: Iterable[str]) -> bool:
-        return all(name in row.items and np.array_equal(row.items[name], own.items[name]) for name in names)
+        return all(name in row.items and np.array_equal(row.items[name], own.items[name], equal_nan=True) for name in names)
 
     def same(row: Row) -> bool:
         plain = [name for name in own.scores if name not in TASK.margins]

@@ -15,7 +15,6 @@ from pipeline.report import plots
 from pipeline.report.data import Report, SettingResults, gather
 from pipeline.report.pictures import Picture, chosen, embed, extremes
 from pipeline.report.synthetic import RECALLS, WEAK
-from pipeline.tasks.base import CONTROLS
 from pipeline.tasks.caption import TASK
 
 SUPERVISION = {
@@ -26,8 +25,8 @@ SUPERVISION = {
 }
 METRICS = tuple(metric for metric in TASK.metrics if metric.meaning)
 BOTH = f"In brackets the 95 % interval of {TASK.primary} minus it, paired by {TASK.item}."
-MEANINGS = {control: f"{TASK.primary} {meaning.format(item=TASK.item)}: what of the score does not come from looking at the picture in "
-                     f"question. {BOTH}" for control, meaning in zip(TASK.controls, CONTROLS.values(), strict=True)}
+MEANINGS = {control: f"{meaning}: what of the score does not come from looking at the picture in question. {BOTH}"
+            for control, meaning in TASK.meanings.items()}
 EMPTY = "Captions without a word; they count in every score."
 _FOLDER = Path(__file__).parent
 

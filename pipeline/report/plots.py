@@ -45,7 +45,7 @@ def score_dots(results: Sequence[Result], task: Task, label: str) -> str:
             axes.plot([score.low, score.high], [row, row], color=_SERIES[0], linewidth=2)
             axes.plot(score.value, row, "o", color=_SERIES[0], markersize=6,
                       label=f"{task.primary} and 95 % interval" if row == 0 else None)
-            for control, colour, marker in zip(task.controls, _SERIES[1:], ("x", "|"), strict=False):
+            for control, colour, marker in zip(task.controls, _SERIES[1:], ("x", "|", "+"), strict=False):
                 if control in result.scores:
                     kind = control.removeprefix(f"{task.primary}_")
                     axes.plot(result.scores[control].value, row, marker, color=colour, markersize=7, markeredgewidth=1.6,

@@ -129,7 +129,7 @@ def over_seeds(rows: Sequence[Row], task: Task, evaluation: EvaluationParams) ->
         for name, items in (*kept.items(), *task.margin_items(kept).items()):
             if name in found and name not in task.controls:
                 low, high = bootstrap.interval(items, evaluation.seed, evaluation.samples)
-                found[name] = replace(found[name], value=float(items.mean(dtype=np.float64)), low=low, high=high)
+                found[name] = replace(found[name], value=float(bootstrap.known(items).mean(dtype=np.float64)), low=low, high=high)
     return found
 
 

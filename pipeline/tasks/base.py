@@ -18,17 +18,12 @@ from pipeline.metrics import bootstrap
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.systems import Setting
 
-CONTROLS = {
-    "shuffled": "of the same answers, each given to another {item}",
-    "constant": "of the one sentence that is best for every {item} of the validation split, out of what the system learnt from and what it "
-                "looks up",
-}
-
 
 @dataclass(frozen=True)
 class Metric:
     """A figure of a task. digits: behind the point, in print. scale: its unit or range. meaning: in words; one without them is kept, but
-    stands in no table. interval: whether it is a mean over items whose intervals, over items and seeds, are reported."""
+    stands in no table. interval: whether it is a mean over items whose intervals, over items and seeds, are reported; an item that
+    it says nothing about has NaN, of every system."""
 
     name: str
     digits: int = 1
@@ -43,8 +38,16 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Control:
+    """Answers that do not come from looking at the item in question. kind: in a word. meaning: whose they are, behind "of"."""
+
+    kind: str
+    meaning: str
+
+
+@dataclass(frozen=True)
 class Score:
-    """A metric over the n items of a setting. low, high: its 95 % bootstrap interval over items; NaN where it has none."""
+    """A metric over n items of a setting. low, high: its 95 % bootstrap interval over items; NaN where it has none."""
 
     setting: str
     metric: str
@@ -75,21 +78,28 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of an item. item: what it is (`image`): its ids stand in columns `<item>_id`. primary: the name of a metric."""
+    """What is asked of an item. item: what it is (`image`): its ids stand in columns `<item>_id`. primary: the name of a metric.
+    compared_with: controls, in their order."""
 
     item: str
     metrics: tuple[Metric, ...]
     primary: str
+    compared_with: tuple[Control, ...]
 
     @property
     def controls(self) -> tuple[str, ...]:
         """The primary metric of answers that do not come from looking at the item in question: `CIDEr_shuffled`, `CIDEr_constant`."""
-        return tuple(f"{self.primary}_{kind}" for kind in CONTROLS)
+        return tuple(f"{self.primary}_{control.kind}" for control in self.compared_with)
 
     @property
     def margins(self) -> tuple[str, ...]:
         """The primary metric less each control, paired by item."""
-        return tuple(f"{self.primary}_above_{kind}" for kind in CONTROLS)
+        return tuple(f"{self.primary}_above_{control.kind}" for control in self.compared_with)
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What each control is, in words: "CIDEr of ..."."""
+        return {name: f"{self.primary} of {control.meaning}" for name, control in zip(self.controls, self.compared_with, strict=True)}
 
     @property
     def names(self) -> list[str]:
@@ -113,7 +123,8 @@ class Task:
     def scores(self, setting: str, corpus: Mapping[str, float], values: Mapping[str, NDArray[np.float64]],
                params: EvaluationParams) -> tuple[Score, ...]:
         """The scores of a setting, to four digits. corpus: metrics that are no means over items. values: by metric and item (N,), the
-        primary one among them. What is in neither is left out."""
+        primary one among them; NaN where a metric says nothing about an item, but not everywhere. What is in neither is left out."""
+        values = {name: bootstrap.known(value) for name, value in values.items()}
         items = {name: values[name] for name in self.per_item if name in values and name not in self.controls} | self.margin_items(values)
         figures = {**{name: float(value.mean()) for name, value in {**values, **items}.items()}, **corpus}
         intervals = {name: bootstrap.interval(value, params.seed, params.samples) for name, value in items.items()}
@@ -121,7 +132,8 @@ class Task:
         for name in self.names:
             if name in figures:
                 low, high = intervals.get(name, (nan, nan))
-                scores.append(Score(setting, name, round(figures[name], 4), round(low, 4), round(high, 4), len(values[self.primary])))
+                scores.append(Score(setting, name, round(figures[name], 4), round(low, 4), round(high, 4),
+                                    len(values.get(name, values[self.primary]))))
         return tuple(scores)
 
     def wide(self, scores: Iterable[Score]) -> dict[str, float]:
@@ -140,8 +152,7 @@ class Task:
         """The metrics that stand in tables, as Markdown: what the README holds and `unpaired metrics` prints."""
         rows = [(metric.name, metric.scale, "higher" if metric.higher_is_better else "lower", metric.meaning)
                 for metric in self.metrics if metric.meaning]
-        rows += [(control, self.metric(control).scale, "—", f"Control: {self.primary} {meaning.format(item=self.item)}.")
-                 for control, meaning in zip(self.controls, CONTROLS.values(), strict=True)]
+        rows += [(control, self.metric(control).scale, "—", f"Control: {meaning}.") for control, meaning in self.meanings.items()]
         return "\n".join(f"| {' | '.join(row)} |" for row in [("metric", "scale", "better", "meaning"), ("---",) * 4,
                                                              *((f"`{name}`", *others) for name, *others in rows)])
 

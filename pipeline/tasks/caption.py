@@ -26,7 +26,7 @@ from pipeline.metrics.constant import best_constant
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.needs.base import models_of
 from pipeline.systems import Setting, System, clip_of, looked_at
-from pipeline.tasks.base import Metric, Scored, Task
+from pipeline.tasks.base import Control, Metric, Scored, Task
 
 TASK = Task("image", (
     Metric("BLEU-1", meaning="Share of the caption's words that occur in a reference, with a penalty for short captions."),
@@ -48,7 +48,11 @@ TASK = Task("image", (
     Metric("ColourAccuracy", 3, "0 to 1", meaning="Share of the named colours that are right, of things that are there."),
     Metric("Correct", 3, "0 to 1", interval=True,
            meaning="Share of captions that are right in all things, numbers and colours that they name."),
-), primary="CIDEr")
+), primary="CIDEr", compared_with=(
+    Control("shuffled", "the same answers, each given to another image"),
+    Control("constant", "the one sentence that is best for every image of the validation split, out of what the system learnt from and "
+                        "what it looks up"),
+))
 
 
 @dataclass(frozen=True)

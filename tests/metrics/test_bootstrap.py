@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.metrics.bootstrap import interval, paired_interval, ratio_interval
+from pipeline.metrics.bootstrap import compare, interval, known, paired_interval, ratio_interval
 
 
 def naive_statistics(columns: list[np.ndarray], statistic, seed: int, samples: int) -> list[float]:
@@ -67,3 +67,18 @@ def test_a_single_precision_score_loses_nothing():
 
 def test_a_ratio_over_what_may_be_nothing_has_no_interval():
     assert ratio_interval(np.ones(10), np.zeros(10), seed=0) is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_items_that_a_metric_says_nothing_about_are_left_out(seeds):
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(1, 1, (seeds, 40)), rng.normal(1, 1, (seeds, 40))
+    some_ours, some_theirs = ours.copy(), theirs.copy()
+    some_ours[:, ::3] = some_theirs[:, ::3] = np.nan
+    kept = np.arange(40) % 3 != 0
+    assert interval(some_ours, 0, 50) == interval(ours[:, kept], 0, 50)
+    assert paired_interval(some_ours, some_theirs, 0, 50) == paired_interval(ours[:, kept], theirs[:, kept], 0, 50)
+    of_some, of_kept = (compare("s", "m", "a", "b", *pair, 0, 50) for pair in ((some_ours, some_theirs),
+                                                                                        (ours[:, kept], theirs[:, kept])))
+    assert of_some.difference == pytest.approx(of_kept.difference, rel=1e-12)  # sums in another order
+    assert known(ours) is ours

@@ -10,11 +10,11 @@ import pytest
 
 from pipeline.core.files import read_json
 from pipeline.metrics.judge import EvaluationParams
-from pipeline.tasks.base import Metric, Score, Task, long
+from pipeline.tasks.base import Control, Metric, Score, Task, long
 from pipeline.tasks.caption import TASK
 
 ACCURACY = Task("question", (Metric("accuracy", interval=True), Metric("consistency", 3), Metric("unsure", higher_is_better=False)),
-                "accuracy")
+                "accuracy", (Control("shuffled", "the same answers, elsewhere"), Control("constant", "the commonest answer")))
 METRICS = sorted((Path(__file__).parent.parent.parent / "data/metrics").glob("*.json"))
 
 
@@ -40,6 +40,26 @@ def test_any_task_gets_an_interval_a_control_and_their_margin_for_its_primary_me
     assert scores["accuracy"].low < 75 <= scores["accuracy"].high
     assert list(ACCURACY.wide(scores.values())) == ["accuracy", "consistency", "accuracy_low", "accuracy_high", "accuracy_shuffled",
                                                     "accuracy_above_shuffled_low", "accuracy_above_shuffled_high"]
+
+
+def test_a_metric_of_some_items_is_a_mean_over_those_alone_with_an_interval_of_its_own():
+    task = Task("question", (Metric("accuracy", interval=True), Metric("accuracy_number", interval=True)), "accuracy",
+                (Control("shuffled", "the same answers, elsewhere"),))
+    right = np.array([100.0, 0.0, 50.0, 100.0])
+    values = {"accuracy": right, "accuracy_number": np.array([np.nan, 0.0, np.nan, 100.0])}
+    params = EvaluationParams("judge", samples=200)
+    scores = {score.metric: score for score in task.scores("all", {}, values, params)}
+    alone = {score.metric: score for score in task.scores("all", {}, {"accuracy": np.array([0.0, 100.0])}, params)}["accuracy"]
+    assert (scores["accuracy"].value, scores["accuracy"].n) == (62.5, 4)
+    assert scores["accuracy_number"] == Score("all", "accuracy_number", alone.value, alone.low, alone.high, 2)
+    assert (scores["accuracy_number"].value, scores["accuracy_number"].low) == (50.0, 0.0)
+
+
+def test_what_controls_are_is_said_in_words():
+    assert ACCURACY.meanings == {"accuracy_shuffled": "accuracy of the same answers, elsewhere",
+                                 "accuracy_constant": "accuracy of the commonest answer"}
+    assert "| `accuracy_constant` | 0 to 100 | — | Control: accuracy of the commonest answer. |" in ACCURACY.table()
+    assert TASK.controls == ("CIDEr_shuffled", "CIDEr_constant")
 
 
 def test_what_was_not_scored_is_left_out_and_a_second_control_has_its_margin():
