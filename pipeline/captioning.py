@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,6 +81,17 @@ class Captioner:
     def candidates(self, seen: Inputs, support: Inputs, decoding: Decoding) -> list[list[Candidate]]:
         """The same with what each caption is chosen from, it first."""
         return self._ask(self.method.candidates, seen, support, decoding)
+
+    def answer(self, seen: Inputs, support: Inputs, questions: Sequence[str], decoding: Decoding, blind: bool = False) -> list[str]:
+        """One answer to each picture's question. blind: as if there were no picture. `UserError` for a method without a language model."""
+        if not self.method.has_decoder:
+            raise UserError(f"params.yaml: {self.name} has no language model, so it cannot answer: name another system")
+
+        def answer(seen: Inputs, support: Inputs, decoder: decoders.Decoder | None, decoding: Decoding) -> list[str]:
+            assert decoder is not None
+            return self.method.answer(seen, support, questions, decoder, decoding, blind)
+
+        return self._ask(answer, seen, support, decoding)
 
     @torch.no_grad()  # and no inference mode, in which a method could take no gradient
     def _ask(self, method: Callable[[Inputs, Inputs, decoders.Decoder | None, Decoding], list[T]], seen: Inputs, support: Inputs,

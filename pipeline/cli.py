@@ -50,6 +50,21 @@ def caption(
 
 
 @app.command()
+def answer(
+    picture: Annotated[Path, typer.Argument(help="A picture.")],
+    question: Annotated[str, typer.Argument(help='What is asked about it, such as "what colour is the car?".')],
+    system: Annotated[str, typer.Option(help="A system below `answering` in params.yaml, that `dvc repro` has trained.")] = "maccap",
+    support: Annotated[str | None, typer.Option(help="Whose sentences are looked up, by a system that does.")] = None,
+) -> None:
+    """Answer a question about a picture. The system was trained to caption only: expect little."""
+    wake_collector = rest_collector()
+    from pipeline.photographs import answer_file
+
+    wake_collector()
+    answer_file(picture, question, system, support)
+
+
+@app.command()
 def methods() -> None:
     """What there is: every method with its supervision and its paper."""
     from pipeline.methods import METHODS, find_method

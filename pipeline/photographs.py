@@ -1,4 +1,5 @@
-"""`unpaired caption`: pictures from anywhere, captioned in batches; a broken one never stops the rest."""
+"""`unpaired caption` and `unpaired answer`: pictures from anywhere, captioned in batches, where a broken one never stops the rest; or asked
+about."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.answering import answering_decoding, answering_of
 from pipeline.captioning import Captioner
 from pipeline.core import paths
 from pipeline.core.device import choose_device
@@ -27,7 +29,7 @@ from pipeline.methods.base import Candidate, Method
 from pipeline.needs.base import Inputs, Need, PictureNeed
 from pipeline.needs.images import Images
 from pipeline.needs.text import Sentences, Text
-from pipeline.systems import System, find_system, settings_of
+from pipeline.systems import Setting, System, find_system, settings_of
 
 _NEAREST = 5
 
@@ -76,6 +78,25 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
             if show:
                 show(file, caption, reason)
     return whole
+
+
+def answer_file(picture: Path, question: str, system_name: str, support: str | None) -> None:
+    """Print a system's answer to a question about a picture. Raises `UserError` for a picture that cannot be read."""
+    params = load()
+    system = find_system(system_name, params)
+    wanted = answering_of(system_name, system, params)
+    if not question.strip():
+        raise UserError("the question is empty: ask something, such as \"what colour is the car?\"")
+    opened, device = open_image(picture), choose_device()
+    clip = load_clip(system.clip, params, device)
+    _say_limits(system.clip)
+    captioner = Captioner(system_name, system, device)
+    eyes = Eyes(captioner, captioner.method.looks_at, clip, params)
+    setting = next(iter(wanted.settings.values()), Setting(system.corpus, system.corpus))
+    seen, _ = eyes.see([eyes.prepare(opened)])
+    answer, = captioner.answer(seen, captioner.support(support or setting.support), [" ".join(question.split())],
+                               answering_decoding(wanted, setting, params))
+    print(answer)
 
 
 class Eyes:

@@ -130,6 +130,21 @@ def captions_file(system: str, setting: str) -> Path:
     return captions(system) / f"{checked(setting)}.json"
 
 
+def answers(system: str) -> Path:
+    """VQA's results format: `<setting>.json`, and the controls `<setting>.blind.json` and `<setting>.shuffled.json`; no setting has a
+    dot."""
+    return _at("answers", system)
+
+
+def answer_scores(system: str) -> Path:
+    """As `scores`, of answers to questions; no system's name has a dot."""
+    return scores(system).with_name(f"{system}.answers")
+
+
+def answer_metrics(system: str) -> Path:
+    return metrics(system).with_name(f"{system}.answers.json")
+
+
 def metrics(system: str) -> Path:
     return _at("metrics", system).with_suffix(".json")
 

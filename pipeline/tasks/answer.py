@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.tables import read_table
+from pipeline.metrics.bootstrap import interval
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.metrics.vqa import accuracy, normalise
 from pipeline.tasks.base import Control, Metric, Scored, Task
@@ -83,8 +84,20 @@ class Scorer:
             given = {question.question_id: constant.answer(question.question_type) for question in asked}
             values["Accuracy_constant"] = accuracies(asked, given, "the constant control")
             about |= {"constant": constant.overall, "constant_by_type": dict(constant.by_type)}
+        about["margins_by_type"] = self._margins_by_type(values)
         return Scored(TASK.scores(name, {}, values, self.wanted), [question.question_id for question in asked],
                       {metric: value.tolist() for metric, value in values.items()}, about)
+
+    def _margins_by_type(self, values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, list[float]]]:
+        """Of each type of answers, its accuracy less each control's on the same questions: mean and ends of its interval."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for metric in _OF_TYPE.values():
+            for control in TASK.controls:
+                if metric in values and control in values:
+                    differences = values[metric] - values[control]
+                    ends = interval(differences, self.wanted.seed, self.wanted.samples)
+                    found.setdefault(metric, {})[control] = [round(float(value), 4) for value in (np.nanmean(differences), *ends)]
+        return found
 
     def asked(self, dataset: str) -> dict[str, list[Asked]]:
         """The questions of a data set by split, in the table's order; `UserError` if people have not answered one of them."""

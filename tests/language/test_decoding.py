@@ -51,7 +51,7 @@ def test_captions_behind_prompts_of_unlike_length_equal_a_search_without_batch_a
 def test_a_prompt_takes_room(make_decoder, user_error):
     decoder, decoding = make_decoder(), Decoding(beams=1, max_new_tokens=59)  # of 64: prefix, prompt, start token
     assert decoder.generate(condition(1, 1, prompts=[[5, 6, 7]]), decoding)
-    assert "has room for 58" in user_error(decoder.generate, condition(1, 1, prompts=[[5, 6, 7, 8]]), decoding)
+    assert "has room for 58 behind" in user_error(decoder.generate, condition(1, 1, prompts=[[5, 6, 7, 8]]), decoding)
 
 
 @pytest.mark.parametrize("vectors", [3, 0], ids=["prefix", "no prefix"])
