@@ -33,10 +33,11 @@ _SHIFT_SEED = 0  # of which other picture a question is asked about
 class AnsweringParams(StrictParams):
     """One entry of `answering`, by the name of its system.
 
-    clip, looks_at, looks_up: the system's own; DVC makes dependencies of them. settings: what is answered: test names an entry of
+    method, clip, looks_at, looks_up: the system's own; DVC makes dependencies of them. settings: what is answered: test names an entry of
     `questions`. decoding: values that differ from those of `captioning` (MacCap's released code: 5 beams, length penalty -1).
     """
 
+    method: str
     clip: str
     looks_at: str
     looks_up: str
@@ -45,12 +46,12 @@ class AnsweringParams(StrictParams):
 
 
 def answering_of(name: str, system: System, params: dict[str, Any]) -> AnsweringParams:
-    """How a system answers; `UserError` where nothing says so, or its CLIP or features are not the system's."""
+    """How a system answers; `UserError` where nothing says so, or its method, CLIP or features are not the system's."""
     known = entries(params, "answering")
     if name not in known:
         raise UserError(f"params.yaml: answering has no {name!r}{suggest(name, known)}")
     found = section(AnsweringParams, params, f"answering.{name}")
-    for key in ("clip", "looks_at", "looks_up"):
+    for key in ("method", "clip", "looks_at", "looks_up"):
         if getattr(found, key) != getattr(system, key):
             raise UserError(f"params.yaml: answering.{name}.{key} is {getattr(found, key)!r}, and the system's {getattr(system, key)!r}: "
                             "make them equal")

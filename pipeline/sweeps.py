@@ -38,6 +38,7 @@ class SweepParams(StrictParams):
     """One entry of `sweeps`.
 
     systems: names of systems. vary: dotted keys of a system, such as `train.k`, with the values to try; all combinations are run.
+    variants: values that belong together, each a variant, for each combination of `vary` where there is one.
     seeds: each variation is trained once per seed. settings: what it is scored in, by suite and name. split: `val` to choose by, `test`
     to report.
     """
@@ -45,6 +46,7 @@ class SweepParams(StrictParams):
     systems: Annotated[tuple[str, ...], Field(min_length=1)]
     settings: Annotated[tuple[str, ...], Field(min_length=1)]
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = field(default_factory=dict)
+    variants: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = ({},)
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     split: str = "test"
 
@@ -85,8 +87,9 @@ class _Sweep:
         self.table, self.sweep, self.params, self.device, self.scratch = table, sweep, params, device, scratch
         self.evaluation = section(EvaluationParams, params, "evaluation")
         self.settings = {name: replace(section(Setting, params, f"settings.{name}"), split=sweep.split) for name in sweep.settings}
-        self.variants = [variant_for(name, dict(zip(sweep.vary, values, strict=True)), seed, params) for name, seed, values in
-                         itertools.product(sweep.systems, sweep.seeds, itertools.product(*sweep.vary.values()))]
+        self.variants = [variant_for(name, {**together, **dict(zip(sweep.vary, values, strict=True))}, seed, params)
+                         for name, seed, together, values in
+                         itertools.product(sweep.systems, sweep.seeds, sweep.variants, itertools.product(*sweep.vary.values()))]
         self.scorer = Scorer(self.evaluation, params, device)
 
     def run(self) -> None:

@@ -44,6 +44,7 @@ def tiny_params() -> dict[str, Any]:
     params["synthesis"].update(captions=40, steps=2, batch=16)
     params["refinement"].update(steps=20, batch=16, evaluate_every=10, snapshot_every=10)
     params["recipes"]["small-4k"].update(steps=20, batch=16, warmup=4, evaluate_every=10, snapshot_every=10, captions=40)
+    params["answering"] = {}
     params["captioning"].update(beams=2, max_new_tokens=12)
     params["evaluation"]["samples"] = 50
     return params

@@ -29,8 +29,8 @@ from pipeline.training import train_system
 from tests.artefacts import CLIP
 from tests.tiny_systems import CPU, make_project, params, write_params
 
-ENTRY = {"clip": CLIP, "looks_at": f"{CLIP}/image", "looks_up": f"{CLIP}/text", "decoding": {"beams": 2, "max_new_tokens": 4},
-         "settings": {"in-domain": {"test": "asked", "support": "scenes"}}}
+ENTRY = {"method": "decap", "clip": CLIP, "looks_at": f"{CLIP}/image", "looks_up": f"{CLIP}/text",
+         "decoding": {"beams": 2, "max_new_tokens": 4}, "settings": {"in-domain": {"test": "asked", "support": "scenes"}}}
 ALL = params({"answering.decap": ENTRY, "decoders.small.max_tokens": 60, "recipes.small.steps": 200,
               "recipes.small.learning_rate": 0.02, "recipes.small.evaluate_every": 50, "evaluation": {"judge": "judge", "samples": 20}})
 QUESTION = "is there a red dog?"

@@ -10,9 +10,11 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 import stages.code
+from pipeline.answering import answering_of
 from pipeline.core.code import ROOT
 from pipeline.core.files import read_json
 from pipeline.methods import METHODS, find_method
+from pipeline.systems import find_system
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -29,7 +31,7 @@ def test_a_stage_depends_on_the_digests_of_its_own_code_and_on_no_other(name: st
     if name == "code":
         assert named == {"pipeline", "stages"}
     else:
-        methods = {"data/code/methods/${item.method}.json"} if name in ("train", "caption", "evaluate") else set()
+        methods = {"data/code/methods/${item.method}.json"} if name in ("train", "caption", "evaluate", "answer") else set()
         assert named == {f"data/code/{script}.json"} | methods
 
 
@@ -56,6 +58,14 @@ def test_captioning_waits_for_the_clip_with_which_a_method_may_read_sentences() 
     assert "data/foundation/${item.clip}" in template("caption")["deps"]
 
 
+def test_what_answers_in_the_default_has_its_systems_own_slots_and_answers_questions_that_are_there() -> None:
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    assert params["answering"]
+    for name in params["answering"]:
+        found = answering_of(name, find_system(name, params), params)
+        assert {setting.test for setting in found.settings.values()} <= params["questions"].keys()
+
+
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").iterdir()), ids=lambda preset: preset.stem)
 def test_the_graph_stands_with_the_parameters_of_a_preset(preset: Path, tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
@@ -67,7 +77,8 @@ def test_the_graph_stands_with_the_parameters_of_a_preset(preset: Path, tmp_path
 
 
 def alone(system: str):
-    return lambda params: params.update(systems={system: params["systems"][system]})
+    return lambda params: params.update(systems={system: params["systems"][system]},
+                                        answering={name: entry for name, entry in params["answering"].items() if name == system})
 
 
 def nothing_drawn(params: dict) -> None:
@@ -98,11 +109,11 @@ def without_pairs(params: dict) -> None:
 
 def without_questions(params: dict) -> None:
     del params["world"]["scenes-questions"]
-    params["questions"] = {}
+    params["questions"] = params["answering"] = {}
 
 
 def no_system(params: dict) -> None:
-    params["systems"] = {}
+    params["systems"] = params["answering"] = {}
 
 
 def smallest(params: dict) -> None:

@@ -158,6 +158,15 @@ def test_a_system_that_looks_nothing_up_has_one_row_for_settings_that_differ_by_
     assert [(row.system, row.setting) for row in rows] == [("raw", SETTING), ("clipre", SETTING), ("clipre", "pictures.other")]
 
 
+def test_values_that_belong_together_are_a_variant_each_and_not_combined(inside):
+    together = [{}, {"train.k": 1}, {"train.k": 1, "train.noise_std": 0.5}]
+    rows = sweep(systems=["knight"], variants=together)
+    assert [row.variant for row in rows] == ["{}", '{"train.k": 1}', '{"train.k": 1, "train.noise_std": 0.5}']
+    rows = sweep(systems=["knight"], variants=together[1:], vary={"train.normalized": [True, False]}, name="both")
+    assert len({row.variant for row in rows}) == 4
+    assert all('"train.k": 1' in row.variant and "normalized" in row.variant for row in rows)
+
+
 def test_what_is_varied_reaches_training_and_captioning(inside, used):
     rows = sweep(systems=["knight"], vary={"train.k": [1, 3]})
     assert [row.values for row in rows] == [{"train.k": 1}, {"train.k": 3}]

@@ -13,8 +13,8 @@ _RULE = "a name has letters, digits, - and _ only, begins with a letter or digit
 
 PLACES = (
     "world.*", "extract.*", "questions.*", "questions.*.about", "clips.*", "detectors.*", "decoders.*", "recipes.*", "systems.*",
-    "settings.*", "settings.*.*", "sweeps.*", "answering.*", "answering.*.clip", "answering.*.looks_at/", "answering.*.looks_up/",
-    "answering.*.settings.*",
+    "settings.*", "settings.*.*", "sweeps.*", "answering.*", "answering.*.method", "answering.*.clip", "answering.*.looks_at/",
+    "answering.*.looks_up/", "answering.*.settings.*",
     "projection.temperature.*", "embed.text.clips[]", "embed.text.corpora[]", "embed.images.clips[]", "embed.images.datasets[]",
     "index.corpora[]", "tag.detectors[]", "tag.datasets[]", "tag.clips[]", "synthesis.corpora[]", "synthesis.clips[]",
     "synthesis.generator", "evaluation.judge", "evaluation.datasets[]", "systems.*.method", "systems.*.clip", "systems.*.corpus",

@@ -22,6 +22,7 @@ from pipeline.core.tables import read_captions, read_table
 from pipeline.methods import find_method
 from pipeline.metrics.bootstrap import Comparison, compare
 from pipeline.metrics.judge import EvaluationParams
+from pipeline.report.questions import Answered, gather_answers
 from pipeline.report.sweeps import Sweep, not_above, over_seeds, read_tables, sweep_of
 from pipeline.report.synthetic import Synthetic, gather_synthetic
 from pipeline.sweep_table import Row
@@ -124,6 +125,7 @@ class Report:
     datasets: dict[str, dict[str, Any]]
     synthetic: Synthetic | None
     language_models: tuple[LanguageModel, ...]
+    answered: tuple[Answered, ...]
     sweeps: tuple[Sweep, ...]
     seed: int
 
@@ -140,7 +142,7 @@ def gather(params: dict[str, Any]) -> Report:
     datasets = sorted(extracted - {*map(paths.drawn, entries(params, "synthesis").get("corpora") or ())})
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
                   {name: read_json(whole(paths.corpus(name) / "report.json")) for name in datasets},
-                  gather_synthetic(params), _language_models(systems, params),
+                  gather_synthetic(params), _language_models(systems, params), gather_answers(params, evaluation.seed),
                   tuple(sweep_of(name, rows, TASK, evaluation) for name, rows in tables.items()), evaluation.seed)
 
 

@@ -14,7 +14,9 @@ from pipeline.core.resume import finished_folder
 from pipeline.report import plots
 from pipeline.report.data import Report, SettingResults, gather
 from pipeline.report.pictures import Picture, chosen, embed, extremes
+from pipeline.report.questions import beaten
 from pipeline.report.synthetic import RECALLS, WEAK
+from pipeline.tasks import answer
 from pipeline.tasks.caption import TASK
 
 SUPERVISION = {
@@ -56,7 +58,8 @@ def render(report: Report) -> str:
     # Every placeholder is escaped: captions and names are text, whatever they hold.
     environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
-    environment.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text, "embed": embed}
+    environment.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text, "embed": embed,
+                            "beaten": beaten, "lower_first": lambda text: text[:1].lower() + text[1:]}
     curves = [(run, Markup(plots.training_curve(run, f"training-{i}"))) for i, run in enumerate(report.systems, 1) if run.evaluations]
     sweep_plots = {(s, p): Markup(plots.sweep_curves(plot, TASK, f"sweep-{s}-{p}"))
                    for s, sweep in enumerate(report.sweeps) for p, plot in enumerate(sweep.plots)}
@@ -66,7 +69,7 @@ def render(report: Report) -> str:
     return environment.get_template("template.html.j2").render(
         report=report, settings=[_view(s, i, report.seed) for i, s in enumerate(report.settings, 1)], task=TASK, primary=TASK.primary,
         metrics=METRICS, meanings=MEANINGS, margins=list(zip(TASK.controls, TASK.margins, strict=True)), empty=EMPTY,
-        supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots,
+        answer_meanings=answer.TASK.meanings, supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots,
         refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK, style=Markup((_FOLDER / "style.css").read_text("utf-8")),
     )
 

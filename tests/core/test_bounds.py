@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.answering import AnsweringParams
 from pipeline.core.errors import UserError
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams
@@ -38,6 +39,8 @@ WHOLE: dict[type, dict[str, Any]] = {
     SynthesisParams: {"corpora": ["s"], "clips": ["c"], "generator": "g"},
     ProjectionParams: {"temperature": {"scenes": 0.01}},
     Setting: {"test": "scenes", "support": "scenes"},
+    AnsweringParams: {"method": "knight", "clip": "c", "looks_at": "c/image", "looks_up": "c/text",
+                      "settings": {"s": {"test": "q", "support": "s"}}},
     System: {"method": "knight", "clip": "c", "corpus": "s", "starts_from": "foundation/c", "learns_from": "c/text",
              "learns_with": "c/text", "looks_at": "c/image", "looks_up": "c/text", "decoder": "d", "recipe": "r", "suite": "pictures"},
     Recipe: {"steps": 10},

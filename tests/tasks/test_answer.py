@@ -80,6 +80,7 @@ def test_every_margin_over_a_control_has_its_interval(scorer):
 
 def test_the_constant_answer_is_the_commonest_of_the_type_on_validation_or_else_of_all(scorer):
     about = scorer.score("in-domain", "asked", "test", RIGHT, WRONG, HALF).about
+    assert about.pop("margins_by_type")["Accuracy_number"]["Accuracy_blind"] == [100.0, 100.0, 100.0]
     assert about == {"questions": 4, "images": 2, "empty_answers": 0, "constant": "no",
                      "constant_by_type": {"is there a": "no", "how many": "2"}}
     constant = constant_answers(ASKED[:5])
