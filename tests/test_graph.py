@@ -15,6 +15,7 @@ from pipeline.core.code import ROOT
 from pipeline.core.files import read_json
 from pipeline.methods import METHODS, find_method
 from pipeline.systems import find_system
+from pipeline.training import Plan
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -72,8 +73,11 @@ def test_the_graph_stands_with_the_parameters_of_a_preset(preset: Path, tmp_path
     shutil.copyfile(preset, tmp_path / "params.yaml")
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         stages = {stage.name.split("@")[0] for stage in repo.index.stages}
-    assert {"extract", "embed_text", "index", "train"} <= stages
+    assert {"extract", "embed_text", "train"} <= stages
     assert not {"synthesize", "refine", "project"} & stages
+    params = YAML(typ="safe").load(preset.read_text())
+    for name in params["systems"]:
+        Plan.of(name, find_system(name, params), params)
 
 
 def alone(system: str):
