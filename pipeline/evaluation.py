@@ -10,19 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.answering import WAYS, AnsweringParams, read_answers
 from pipeline.core import paths
 from pipeline.core.code import code_digest
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, digest_tree, write_json
 from pipeline.core.params import entries, section
-from pipeline.core.resume import finished_folder, kept_ledgers
+from pipeline.core.resume import kept_ledgers
 from pipeline.core.tables import read_captions
 from pipeline.features.stores import read_origin
 from pipeline.metrics import java
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.systems import Setting, System, corpora_of, make_method, settings_of
-from pipeline.tasks import answer, caption
+from pipeline.tasks import caption
 from pipeline.tasks.base import Score
 
 
@@ -60,26 +59,6 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
         write_json(kept.folder / "protocol.json",
                    {**caption.protocol(wanted), "judge_digest": ", ".join(sorted(judged)), "settings": tested})
         write_json(paths.metrics(name), metrics)
-
-
-def evaluate_answers(name: str, wanted: AnsweringParams, params: dict[str, Any]) -> None:
-    """Write the scores of a system's answers, also per question, and `data/metrics/<system>.answers.json`: flat, `<setting>.<metric>`."""
-    evaluation = section(EvaluationParams, params, "evaluation")
-    scorer = answer.Scorer(evaluation)
-    scores: list[Score] = []
-    metrics: dict[str, float] = {}
-    tested: dict[str, Any] = {}
-    with finished_folder(paths.answer_scores(name)) as folder:
-        for setting_name, setting in wanted.settings.items():
-            found = scorer.score(setting_name, setting.test, setting.split, *(read_answers(name, setting_name, way) for way in WAYS))
-            scores += found.scores
-            metrics |= {f"{setting_name}.{metric}": value for metric, value in answer.TASK.wide(found.scores).items()}
-            table = {f"{answer.TASK.item}_id": found.ids, **found.values}
-            pq.write_table(pa.table(table), folder / f"{setting_name}.parquet")
-            tested[setting_name] = {"dataset": setting.test, "split": setting.split, "support": setting.support, **found.about}
-        pq.write_table(pa.Table.from_pylist([asdict(score) for score in scores]), folder / paths.scores_table(name).name)
-        write_json(folder / "protocol.json", {"accuracy": "VQA, March 2021", "settings": tested})
-    write_json(paths.answer_metrics(name), metrics)
 
 
 def _fingerprint(name: str, corpora: Sequence[str], setting_name: str, setting: Setting, wanted: EvaluationParams,

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.answering import answering_decoding, answering_of
+from pipeline.answering import answering_decoding
+from pipeline.answers import answering_of
 from pipeline.captioning import Captioner
 from pipeline.core import paths
 from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError, printable
-from pipeline.core.files import read_object
+from pipeline.core.files import UNWANTED, read_object
 from pipeline.core.params import check, load
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.retrieval import search
@@ -85,8 +86,9 @@ def answer_file(picture: Path, question: str, system_name: str, support: str | N
     params = load()
     system = find_system(system_name, params)
     wanted = answering_of(system_name, system, params)
-    if not question.strip():
-        raise UserError("the question is empty: ask something, such as \"what colour is the car?\"")
+    asked = " ".join(question.split())
+    if not asked or UNWANTED.search(asked):
+        raise UserError("the question is empty or holds what is no text: ask something, such as \"what colour is the car?\"")
     opened, device = open_image(picture), choose_device()
     clip = load_clip(system.clip, params, device)
     _say_limits(system.clip)
@@ -94,8 +96,8 @@ def answer_file(picture: Path, question: str, system_name: str, support: str | N
     eyes = Eyes(captioner, captioner.method.looks_at, clip, params)
     setting = next(iter(wanted.settings.values()), Setting(system.corpus, system.corpus))
     seen, _ = eyes.see([eyes.prepare(opened)])
-    answer, = captioner.answer(seen, captioner.support(support or setting.support), [" ".join(question.split())],
-                               answering_decoding(wanted, setting, params))
+    answer, = captioner.answer(seen, captioner.support(support or setting.support), [asked],
+                               answering_decoding(system_name, wanted, setting, params))
     print(answer)
 
 
@@ -162,13 +164,17 @@ def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Sent
 
 def _chosen_from(candidates: Sequence[Candidate]) -> dict[str, Any]:
     """The candidates, best first, where there was a choice."""
-    if len(candidates) < 2:
-        return {}
-    return {"candidates": [{"caption": each.text, "score": each.score and round(each.score, 4)} for each in candidates]}
+    scored = [{"caption": each.text, "score": round(each.score, 4)} for each in candidates if each.score is not None]
+    return {"candidates": scored} if len(scored) > 1 else {}
+
+
+def readable(file: Path) -> str:
+    """A file's name, whatever bytes it has."""
+    return os.fsencode(file).decode(errors="replace")
 
 
 def _print(file: Path, caption: str, reason: dict[str, Any], as_json: bool) -> None:
-    name = os.fsencode(file).decode(errors="replace")
+    name = readable(file)
     if as_json:
         print(json.dumps({"image": name, "caption": caption, **reason}, ensure_ascii=False), flush=True)
         return

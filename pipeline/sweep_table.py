@@ -163,8 +163,9 @@ def _by_value(system: str, rows: Sequence[Row]) -> list[tuple[str, str, list[Row
     for key in dict.fromkeys(key for row in rows for key in row.values):
         groups: dict[str, list[Row]] = {}
         for row in rows:
-            groups.setdefault(json.dumps(row.values.get(key)), []).append(row)
-        rest = {value: {(json.dumps({**row.values, key: None}), row.seed) for row in members} for value, members in groups.items()}
+            groups.setdefault(json.dumps(row.values[key]) if key in row.values else "default", []).append(row)
+        rest = {value: {(json.dumps({**row.values, key: None}, sort_keys=True), row.seed) for row in members}
+                for value, members in groups.items()}
         first, *others = groups
         pairs += [(f"{system} {key}={other}", f"{system} {key}={first}", groups[other], groups[first]) for other in others
                   if rest[other] == rest[first]]

@@ -87,6 +87,8 @@ class _Sweep:
         self.table, self.sweep, self.params, self.device, self.scratch = table, sweep, params, device, scratch
         self.evaluation = section(EvaluationParams, params, "evaluation")
         self.settings = {name: replace(section(Setting, params, f"settings.{name}"), split=sweep.split) for name in sweep.settings}
+        if twice := {key for together in sweep.variants for key in together} & sweep.vary.keys():
+            raise UserError(f"params.yaml: a sweep has {min(twice)} both in vary and in variants: name it in one of them")
         self.variants = [variant_for(name, {**together, **dict(zip(sweep.vary, values, strict=True))}, seed, params)
                          for name, seed, together, values in
                          itertools.product(sweep.systems, sweep.seeds, sweep.variants, itertools.product(*sweep.vary.values()))]
@@ -162,8 +164,8 @@ def fingerprint(variant: Variant, setting: Setting, params: dict[str, Any], judg
     plan = variant.plan
     start = fingerprint(variant.starts_from, setting, params, judge) if variant.starts_from else None
     return digest_of([
-        code_digest(__name__, type(plan.method).__module__), start, asdict(plan.system), asdict(plan.decoder), asdict(plan.recipe),
-        asdict(setting), asdict(decoding_of(setting, params)), params.get("evaluation"), judge,
+        code_digest(__name__, type(plan.method).__module__), start, asdict(plan.system), asdict(plan.decoder), plan.language_model,
+        asdict(plan.recipe), asdict(setting), asdict(decoding_of(setting, params)), params.get("evaluation"), judge,
         digest_of_learnt(plan) if plan.method.trains else None, digest_of_inputs(plan.system, plan.method, setting),
         [digest_file(file) for file in scored_with(setting, corpora_of(plan.system, plan.method, setting))],
     ])[:16]

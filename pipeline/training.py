@@ -17,7 +17,7 @@ from pipeline.core.artefacts import whole, whole_if_sealed
 from pipeline.core.code import code_digest
 from pipeline.core.device import resolved
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of, digest_tree, read_json, write_json
+from pipeline.core.files import digest_file, digest_model, digest_of, digest_tree, read_json, write_json
 from pipeline.core.params import section
 from pipeline.core.resume import finished_folder, resumable
 from pipeline.core.tables import read_table
@@ -81,7 +81,7 @@ def trained_model(plan: Plan, device: torch.device) -> Path | None:
 def identity(plan: Plan, device: torch.device) -> str:
     """Digest of everything that decides a model's bytes."""
     start = _start(plan)
-    return digest_of([plan.card, digest_of_learnt(plan), digest_tree(start), device.type,
+    return digest_of([plan.card, digest_of_learnt(plan), digest_tree(start), plan.language_model, device.type,
                       resolved(plan.recipe.precision, device, "bfloat16"), torch.get_num_threads(),
                       code_digest(__name__, type(plan.method).__module__)])
 
@@ -128,8 +128,19 @@ class Plan:
     @staticmethod
     def of(name: str, system: System, params: dict[str, Any]) -> Plan:
         """Raises `UserError` when a parameter is wrong."""
-        return Plan(name, system, make_method(name, system), section(DecoderParams, params, f"decoders.{system.decoder}"),
+        plan = Plan(name, system, make_method(name, system), section(DecoderParams, params, f"decoders.{system.decoder}"),
                     section(Recipe, params, f"recipes.{system.recipe}"))
+        given = Path(plan.decoder.pretrained or "")
+        if given.parts[:2] == (paths.DATA / "foundation").parts and system.starts_from not in ("/".join(given.parts[1:]), *_models(system)):
+            raise UserError(f"params.yaml: systems.{name}.starts_from is {system.starts_from!r}, and its decoder is given {given}: name "
+                            f"{'/'.join(given.parts[1:])} there, so that DVC watches it")
+        return plan
+
+    @property
+    def language_model(self) -> str | None:
+        """Digest of the one that its decoder names, where that lies in a folder."""
+        name = self.decoder.pretrained
+        return digest_model(Path(name)) if name and Path(name).is_dir() else None
 
     @property
     def trains(self) -> bool:
@@ -142,6 +153,11 @@ class Plan:
         described = {key: value for key, value in asdict(self.system).items() if key not in ("caption", "looks_at", "looks_up", "suite")}
         return {"name": self.name, "paper": self.method.paper, "supervision": self.method.supervision, **described,
                 "decoder_params": asdict(self.decoder), "recipe_params": asdict(self.recipe)}
+
+
+def _models(system: System) -> tuple[str, ...]:
+    """What a system starts from, if that is another one's model."""
+    return (system.starts_from,) if system.starts_from.startswith("models/") else ()
 
 
 def _width(plan: Plan) -> int:

@@ -1,8 +1,7 @@
 """Score the answers of one system."""
 
-from pipeline.answering import answering_of
+from pipeline.answers import answering_of, evaluate_answers
 from pipeline.core.params import load
-from pipeline.evaluation import evaluate_answers
 from pipeline.systems import find_system
 from stages import run
 

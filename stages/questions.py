@@ -9,7 +9,7 @@ from stages import run
 def questions(dataset: str) -> None:
     """Write data/corpus/DATASET."""
     params = section(QuestionParams, load(), f"questions.{dataset}")
-    report = extract_questions(paths.raw(dataset), paths.image_table(params.about), paths.corpus(dataset), params)
+    report = extract_questions(paths.raw(params.raw), paths.image_table(params.about), paths.corpus(dataset), params)
     print(f"{dataset}: {report['kept']} of {report['read']} questions, about pictures of {params.about}")
 
 

@@ -34,8 +34,7 @@ def tiny_params() -> dict[str, Any]:
     params["embed"]["regions"]["datasets"] = ["scenes"]
     setting = {"test": "scenes", "support": "scenes"}
     params["settings"]["pictures"] = {"in-domain": setting, "validation": {**setting, "split": "val"}}
-    for name in ("scenes", "scenes-questions"):
-        params["world"][name].update(corpus=120, unlabelled=2, val=10, test=24)
+    params["world"]["scenes"].update(corpus=120, unlabelled=2, val=10, test=24)
     params["index"]["neighbours"] = 6
     params["decoders"]["small"].update(layers=1, heads=2, width=64)
     params["recipes"]["small"].update(steps=40, batch=32, learning_rate=0.004, warmup=4, evaluate_every=10, snapshot_every=10)
@@ -44,7 +43,9 @@ def tiny_params() -> dict[str, Any]:
     params["synthesis"].update(captions=40, steps=2, batch=16)
     params["refinement"].update(steps=20, batch=16, evaluate_every=10, snapshot_every=10)
     params["recipes"]["small-4k"].update(steps=20, batch=16, warmup=4, evaluate_every=10, snapshot_every=10, captions=40)
-    params["answering"] = {}
+    params["answering"] = {"decap": {
+        "method": "decap", "clip": "micro", "looks_at": "micro/image", "looks_up": "micro/text",
+        "settings": {"in-domain": {"test": "scenes-questions", "support": "scenes"}}, "decoding": {"max_new_tokens": 4}}}
     params["captioning"].update(beams=2, max_new_tokens=12)
     params["evaluation"]["samples"] = 50
     return params

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import captioning
-from pipeline.answering import WAYS, another_picture, answer_settings, answering_of, read_answers
+from pipeline.answering import another_picture, answer_settings
+from pipeline.answers import WAYS, answering_of, evaluate_answers, read_answers
 from pipeline.captioning import Captioner
 from pipeline.core import paths
 from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_file, digest_tree, read_json, write_json
 from pipeline.corpus.questions import QUESTIONS
-from pipeline.evaluation import evaluate_answers
 from pipeline.features.encoders import Clip
 from pipeline.language.condition import Condition, question_prompt
 from pipeline.language.decoders import Decoder

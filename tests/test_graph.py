@@ -10,7 +10,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 import stages.code
-from pipeline.answering import answering_of
+from pipeline.answers import answering_of
 from pipeline.core.code import ROOT
 from pipeline.core.files import read_json
 from pipeline.methods import METHODS, find_method
@@ -112,7 +112,7 @@ def without_pairs(params: dict) -> None:
 
 
 def without_questions(params: dict) -> None:
-    del params["world"]["scenes-questions"]
+    params["world"]["scenes"]["questions"] = 0
     params["questions"] = params["answering"] = {}
 
 

@@ -19,6 +19,7 @@ LAYERS = [
     ["pipeline.foundation", "pipeline.methods"],
     ["pipeline.systems"],
     ["pipeline.training", "pipeline.captioning", "pipeline.tasks"],
+    ["pipeline.answers"],
     ["pipeline.answering"],
     ["pipeline.evaluation"],
     ["pipeline.sweep_table", "pipeline.sweeps", "pipeline.photographs", "pipeline.doctor"],

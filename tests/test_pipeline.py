@@ -143,11 +143,15 @@ def leave_litter(project: Project) -> None:
 
 
 def of(system: str, *stages: str) -> set[str]:
-    return {f"{stage}@{system}" for stage in stages or ("train", "caption", "evaluate")} | {"report"}
+    found = {f"{stage}@{system}" for stage in stages or ("train", "caption", "evaluate")} | {"report"}
+    return found | ANSWER if system == "decap" else found
 
 
-EVALUATE = {f"evaluate@{system}" for system in SYSTEMS} | {"report"}
-CAPTION = {f"caption@{system}" for system in SYSTEMS} | EVALUATE
+ANSWER = {"answer@decap", "evaluate_answers@decap"}
+JUDGED = {f"evaluate@{system}" for system in SYSTEMS} | {"report"}
+EVALUATE = JUDGED | {"evaluate_answers@decap"}
+CAPTION_ALONE = {f"caption@{system}" for system in SYSTEMS} | JUDGED
+CAPTION = CAPTION_ALONE | ANSWER
 TRAIN = {f"train@{system}" for system in SYSTEMS} | CAPTION
 KNIGHT, DECAP, SYNTIC = of("knight"), of("decap") | of("raw"), of("syntic")
 PROJECTED = {"project@micro-scenes"} | SYNTIC
@@ -164,7 +168,7 @@ DRAWN = {"synthesize@scenes", "tag@detector-scenes-drawn"} | EMBEDDED
     (edit("systems.decap.seed", 1), DECAP),
     (edit("systems.decap.caption.temperature", 0.02), of("decap", "caption", "evaluate")),
     (edit("captioning.beams", 1), CAPTION),
-    (edit("settings.pictures.other", {"test": "scenes", "support": "scenes", "split": "val"}), CAPTION),
+    (edit("settings.pictures.other", {"test": "scenes", "support": "scenes", "split": "val"}), CAPTION_ALONE),
     (edit("evaluation.samples", 60), EVALUATE),
     (edit("evaluation.prompt", "a picture of "), {"embed_judged@scenes"} | EVALUATE),
     (edit("recipes.small.steps", 41), KNIGHT | DECAP),
@@ -172,7 +176,6 @@ DRAWN = {"synthesize@scenes", "tag@detector-scenes-drawn"} | EMBEDDED
     (edit("world.scenes.test", 11),
      {"world@scenes", "extract@scenes", "questions@scenes-questions", "embed_text@micro-scenes", "embed_images@micro-scenes",
       "embed_regions@micro-scenes", "embed_judged@scenes", "index@micro-scenes"} | TAGGED | DRAWN | TRAIN),
-    (edit("world.scenes-questions.questions", 3), {"world@scenes-questions", "questions@scenes-questions"} | CAPTION),
     (edit("clips.micro.batch", 64),
      {"embed_text@micro-scenes", "embed_images@micro-scenes", "embed_regions@micro-scenes", "index@micro-scenes"}
      | EMBEDDED_TAGS | EMBEDDED | TRAIN),
@@ -196,7 +199,9 @@ DRAWN = {"synthesize@scenes", "tag@detector-scenes-drawn"} | EMBEDDED
     (append("pipeline/report/style.css", "p { margin: 0 }"), {"report"}),
     (append("pipeline/report/synthetic.html.j2", "<p>changed</p>"), {"report"}),
     (leave_litter, set()),
-    (append("data/foundation/judge/provenance.json", ""), {"embed_judged@scenes"} | EVALUATE),
+    (append("data/foundation/judge/provenance.json", ""), {"embed_judged@scenes"} | JUDGED),
+    (append("pipeline/metrics/vqa.py", "CHANGED = 1"), {"evaluate_answers@decap", "report"}),
+    (append("pipeline/language/decoding.py", "CHANGED = 1"), TRAIN),
     (add_a_method, of("mine")),
     (add_a_data_set, {"world@other", "extract@other", "embed_images@micro-other"} | CAPTION),
     (add_a_clip, {"embed_text@mine-scenes", "embed_images@mine-scenes", "embed_images@mine-scenes-drawn", "index@mine-scenes", "report"}),
@@ -260,7 +265,7 @@ def without(folder: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize(("stage", "arguments", "artefact", "target", "calls"), [
     ("world", "scenes", "raw/scenes", "pipeline.world.dataset:Image.Image.save", 15),
-    ("world", "scenes-questions", "raw/scenes-questions", "pipeline.world.dataset:write_json", 1),
+    ("answer", "decap", "answers/decap", "pipeline.core.resume:Ledger.record", 0),
     ("extract", "scenes", "corpus/scenes", "pipeline.corpus.extract:write_json", 0),
     ("questions", "scenes-questions", "corpus/scenes-questions", "pipeline.corpus.questions:write_json", 0),
     ("embed_text", "micro scenes", "features/micro/text/scenes/features", "pipeline.core.resume:Work.record", 1),

@@ -12,10 +12,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RULE = "a name has letters, digits, - and _ only, begins with a letter or digit, and has at most 64 of them"
 
 PLACES = (
-    "world.*", "extract.*", "questions.*", "questions.*.about", "clips.*", "detectors.*", "decoders.*", "recipes.*", "systems.*",
+    "world.*", "extract.*", "questions.*", "questions.*.raw", "questions.*.about", "clips.*", "detectors.*", "decoders.*", "recipes.*",
+    "systems.*",
     "settings.*", "settings.*.*", "sweeps.*", "answering.*", "answering.*.method", "answering.*.clip", "answering.*.looks_at/",
     "answering.*.looks_up/", "answering.*.settings.*",
     "projection.temperature.*", "embed.text.clips[]", "embed.text.corpora[]", "embed.images.clips[]", "embed.images.datasets[]",
+    "embed.regions.clips[]", "embed.regions.datasets[]",
     "index.corpora[]", "tag.detectors[]", "tag.datasets[]", "tag.clips[]", "synthesis.corpora[]", "synthesis.clips[]",
     "synthesis.generator", "evaluation.judge", "evaluation.datasets[]", "systems.*.method", "systems.*.clip", "systems.*.corpus",
     "systems.*.decoder", "systems.*.recipe", "systems.*.suite", "systems.*.starts_from/", "systems.*.learns_from/",

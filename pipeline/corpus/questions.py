@@ -35,10 +35,12 @@ QUESTIONS = pa.schema([*((name, pa.string()) for name in ("question_id", "image_
 class QuestionParams(StrictParams):
     """What to read, and what it is about."""
 
+    raw: str
+    """The folder below data/raw that holds the files."""
     about: str
     """The data set whose pictures are asked about: an entry of `extract`."""
     source: str
-    """VQAv2's questions, found like the source of `extract`."""
+    """VQAv2's questions, found below that folder like the source of `extract`."""
     annotations: str = ""
     """VQAv2's annotations of these questions, likewise; without them the questions can be answered, but not scored."""
     max_bytes: Annotated[int, Field(ge=1, lt=2**63)] = MAX_BYTES

@@ -75,7 +75,7 @@ def texts_of(style: str, pool: str, seed: int, index: int) -> tuple[list[str], l
 
 
 def page(sentences: Sequence[str], questions: Sequence[Question], rng: np.random.Generator) -> list[str]:
-    """A scene's texts in random order; half of the questions stand by themselves, and half behind a sentence in the same text."""
+    """A scene's texts; each question somewhere among them, by itself or, nearly half of them, behind a sentence in the same text."""
     texts = list(sentences)
     for question in questions:
         place = int(rng.integers(len(texts) + 1))

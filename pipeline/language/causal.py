@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
 
 from pipeline.core.files import digest_model
 from pipeline.language.decoding import Steps
@@ -49,6 +50,7 @@ class Source:
 
 def pretrained(name: str, revision: str | None = None) -> Any:
     """A language model in float32; raises ValueError for weights that are missing."""
+    transformers_logging.disable_progress_bar()  # of loading weights: quick
     loaded: Any = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=torch.float32, output_loading_info=True)
     lm, about = loaded
     if about["missing_keys"]:

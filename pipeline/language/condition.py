@@ -19,7 +19,7 @@ class Condition:
     prompt: (B, Q) ids of the language model's own tokens that stand between the prefix and the start token, a hard prompt as ViECap's;
     rows of unlike length filled with `IGNORE`, as `pad` does. They take room: a method counts the longest in its `prefix_length`.
     begun: (B, S) ids that the text begins with, start token and a question as a rule, in place of the start token alone; rows of unlike
-    length filled with `IGNORE` in front.
+    length filled with `IGNORE` in front. It is for what is written, not for training.
     """
 
     vectors: Tensor
@@ -34,7 +34,7 @@ class Condition:
 
     def without_vectors(self) -> Condition:
         """The same text, told nothing of an image."""
-        return replace(self, vectors=self.vectors[:, :0], mask=self.mask[:, :0])
+        return replace(self, vectors=self.vectors[:, :0], mask=self.mask[:, :0], prompt=None)
 
 
 def question_prompt(question: str) -> str:

@@ -151,8 +151,8 @@ class Decoder(nn.Module):
         room = getattr(self.lm.config, "max_position_embeddings", None)
         if room is not None and embeddings.shape[1] + length > room:
             raise UserError(f"params.yaml: max_new_tokens is {length}, but this decoder has room for "
-                            f"{max(room - embeddings.shape[1], 0)} behind what it is told: lower it, or raise the decoder's max_tokens and "
-                            "train again")
+                            f"{max(room - embeddings.shape[1], 0)} behind what it is told: lower it, or ask less, or raise the decoder's "
+                            "max_tokens and train again")
         return Steps(self.lm, embeddings, mask)
 
     def _beams(self, condition: Condition, decoding: Decoding, best: int, rescore: Rescore) -> list[list[list[int]]]:

@@ -7,30 +7,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from pipeline.core.errors import UserError
-from pipeline.photographs import Show
+from pipeline.core.files import replace
+from pipeline.photographs import Show, readable
 from pipeline.report.pictures import embed
-
-_FOLDER = Path(__file__).parent
+from pipeline.report.templates import environment, style
 
 
 @contextmanager
 def explained_page(file: Path, system: str) -> Iterator[Show]:
-    """Takes what is shown to it, and at the end writes the page. Raises `UserError` where it cannot be written, before anything is done."""
-    if not file.parent.is_dir() or file.is_dir():
-        raise UserError(f"{file} cannot be written: name a file in a folder that is there")
+    """Takes what is shown to it, and at the end writes the page. Raises `UserError` at once for a file that is no page, or cannot be."""
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{file} is no name of a page: let it end in .html")
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        partial.touch()
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror}): name a file in a folder that is there") from None
     shown: list[dict[str, Any]] = []
 
     def show(picture: Path, caption: str, reason: dict[str, Any]) -> None:
-        shown.append({"name": picture.name, "image": embed(picture), "caption": caption, **reason})
+        shown.append({"name": readable(Path(picture.name)), "image": embed(picture), "caption": caption, **reason})
 
-    yield show
-    # every placeholder is escaped: captions and names are text, whatever they hold
-    environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
-    html = environment.get_template("explained.html.j2").render(shown=shown, system=system,
-                                                                style=Markup((_FOLDER / "style.css").read_text("utf-8")))
-    file.write_text(html, encoding="utf-8", newline="\n")
+    try:
+        yield show
+        html = environment().get_template("explained.html.j2").render(shown=shown, system=system, style=style())
+        partial.write_text(html, encoding="utf-8", newline="\n")
+        replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.core import paths
@@ -16,6 +14,7 @@ from pipeline.report.data import Report, SettingResults, gather
 from pipeline.report.pictures import Picture, chosen, embed, extremes
 from pipeline.report.questions import beaten
 from pipeline.report.synthetic import RECALLS, WEAK
+from pipeline.report.templates import environment, style
 from pipeline.tasks import answer
 from pipeline.tasks.caption import TASK
 
@@ -30,7 +29,6 @@ BOTH = f"In brackets the 95 % interval of {TASK.primary} minus it, paired by {TA
 MEANINGS = {control: f"{meaning}: what of the score does not come from looking at the picture in question. {BOTH}"
             for control, meaning in TASK.meanings.items()}
 EMPTY = "Captions without a word; they count in every score."
-_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,8 @@ def write_report(params: dict[str, Any]) -> None:
 
 def render(report: Report) -> str:
     """The page's HTML; the same report gives the same bytes."""
-    # Every placeholder is escaped: captions and names are text, whatever they hold.
-    environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
-    environment.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text, "embed": embed,
+    templates = environment()
+    templates.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text, "embed": embed,
                             "beaten": beaten, "lower_first": lambda text: text[:1].lower() + text[1:]}
     curves = [(run, Markup(plots.training_curve(run, f"training-{i}"))) for i, run in enumerate(report.systems, 1) if run.evaluations]
     sweep_plots = {(s, p): Markup(plots.sweep_curves(plot, TASK, f"sweep-{s}-{p}"))
@@ -66,11 +62,11 @@ def render(report: Report) -> str:
     corpora = report.synthetic.corpora if report.synthetic else ()
     refinement_plots = {(c, r): Markup(plots.refinement_curves(refinement.curve, f"refinement-{c}-{r}"))
                         for c, corpus in enumerate(corpora) for r, refinement in enumerate(corpus.refinements) if refinement.curve}
-    return environment.get_template("template.html.j2").render(
+    return templates.get_template("template.html.j2").render(
         report=report, settings=[_view(s, i, report.seed) for i, s in enumerate(report.settings, 1)], task=TASK, primary=TASK.primary,
         metrics=METRICS, meanings=MEANINGS, margins=list(zip(TASK.controls, TASK.margins, strict=True)), empty=EMPTY,
         answer_meanings=answer.TASK.meanings, supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots,
-        refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK, style=Markup((_FOLDER / "style.css").read_text("utf-8")),
+        refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK, style=style(),
     )
 
 

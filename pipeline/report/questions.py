@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
-from math import isnan
 from typing import Any
 
-from pipeline.answering import WAYS, AnsweringParams, asked_about, read_answers
+from pipeline.answers import WAYS, AnsweringParams, asked_about, read_answers
 from pipeline.core import paths
 from pipeline.core.artefacts import again, whole, whole_if_sealed
 from pipeline.core.errors import UserError
@@ -102,4 +101,4 @@ def _examples(system: str, setting: str, tested: Setting, about: str, seed: int)
 
 def beaten(margin: tuple[float, float, float]) -> bool:
     """Whether the interval of a margin lies above 0."""
-    return not isnan(margin[1]) and margin[1] > 0
+    return margin[1] > 0

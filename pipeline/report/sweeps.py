@@ -84,9 +84,10 @@ def sweep_of(name: str, rows: list[Row], task: Task, evaluation: EvaluationParam
     numbers: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
     switches: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
     rest = []
+    plain = {row.system for row in rows if not row.values}  # beside others: the variants of one sweep, which stay together
     for row in rows:
         kinds = {type(value) for value in row.values.values()}
-        if kinds == {bool} or (len(row.values) == 1 and kinds <= {int, float}):
+        if row.system not in plain and (kinds == {bool} or (len(row.values) == 1 and kinds <= {int, float})):
             (switches if bool in kinds else numbers).setdefault((row.system, tuple(row.values)), []).append(row)
         else:
             rest.append(row)

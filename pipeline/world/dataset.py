@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -15,7 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import write_json
 from pipeline.core.params import Seed, StrictParams, Whole
 from pipeline.core.progress import track
-from pipeline.core.resume import finished_folder, resumable
+from pipeline.core.resume import resumable
 from pipeline.core.workers import workers
 from pipeline.images import write_pictures
 from pipeline.world.captions import NO_THINGS, colour_words, describe, synonyms
@@ -35,8 +36,7 @@ class WorldParams(StrictParams):
     """One entry of `world`: a style and the number of scenes in each pool.
 
     pictures: whether corpus scenes, which give five sentences, give their picture too: the same sentences as without, for methods that
-    are trained on pairs. questions: to be asked about each val and test scene, at most 100; with any, nothing but questions and answers is
-    written. They are about the pictures of the entry with the same style, seed and numbers of scenes.
+    are trained on pairs. questions: asked about each val and test scene, at most 100.
     """
 
     style: str
@@ -53,22 +53,19 @@ class WorldParams(StrictParams):
             raise ValueError(f"style must be one of {', '.join(STYLES)}")
         if self.questions > _MOST_QUESTIONS:
             raise ValueError(f"questions must be at most {_MOST_QUESTIONS}")
-        if self.questions and self.pictures:
-            raise ValueError("pictures and questions are two data sets: give each its own entry")
 
 
 def write_dataset(name: str, params: WorldParams) -> None:
     """Draw and describe a data set into `data/raw/<name>`: `dataset.json`, `images/<pool>/<number>.png`, and the corpus's pictures, if it
     has any, in WebDataset shards `images/corpus-<number>.tar`. What they show, for CHAIR: `instances.json`, `synonyms.txt`, `colours.txt`.
-    With questions: `questions.json` and `annotations.json` alone.
+    Questions about val and test scenes, if there are any, in VQAv2's format: `questions.json`, `annotations.json`.
     """
-    if params.questions:
-        _write_questions(name, params)
-        return
     images: list[dict[str, Any]] = []
     total = sum(getattr(params, pool) for pool in _SPLITS)
     if total == 0:
         raise UserError(f"params.yaml: world.{name} has no scenes")
+    if params.questions and not any(getattr(params, pool) for pool in _ASKED):
+        raise UserError(f"params.yaml: world.{name} has no val or test scenes to ask about: set its questions to 0")
     jobs = [(pool, index) for pool in _SPLITS for index in range(getattr(params, pool))]
     with resumable(paths.raw(name), __name__, world=asdict(params)) as work, workers() as processes:
         sentences = 0
@@ -98,11 +95,12 @@ def write_dataset(name: str, params: WorldParams) -> None:
         lists = {"synonyms.txt": [*synonyms().values(), ["", *NO_THINGS]], "colours.txt": colour_words().values()}
         for file, lines in lists.items():
             (work.output / file).write_text("".join(f"{', '.join(words)}\n" for words in lines), encoding="utf-8", newline="\n")
+        if params.questions:
+            _write_questions(work.output, params)
 
 
-def _write_questions(name: str, params: WorldParams) -> None:
-    """What is asked about val and test scenes, in VQAv2's format. image_id: the picture's `imgid` in `dataset.json`, counted over all
-    pools in their order. question_id: 100 * image_id + i."""
+def _write_questions(folder: Path, params: WorldParams) -> None:
+    """What is asked about val and test scenes. image_id: the picture's `imgid` in `dataset.json`. question_id: 100 * image_id + i."""
     pools = [(pool, index) for pool in _SPLITS for index in range(getattr(params, pool))]
     questions: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -118,13 +116,10 @@ def _write_questions(name: str, params: WorldParams) -> None:
             commonest = Counter(question.answers).most_common(1)[0][0]  # of several the first that was given
             annotations.append({"question_type": question.type, "multiple_choice_answer": commonest, "answers": answers,
                                 "answer_type": question.answer_type, **ids})
-    if not questions:
-        raise UserError(f"params.yaml: world.{name} has no val or test scenes to ask about")
     about = {"info": {"description": "Questions about the micro-world's scenes.", "version": "1.0"}, "task_type": "Open-Ended",
              "data_type": "micro-world", "license": {"name": "MIT"}, "data_subtype": params.style}
-    with finished_folder(paths.raw(name)) as folder:
-        write_json(folder / "questions.json", {**about, "questions": questions}, indent=None)
-        write_json(folder / "annotations.json", {**about, "annotations": annotations}, indent=None)
+    write_json(folder / "questions.json", {**about, "questions": questions}, indent=None)
+    write_json(folder / "annotations.json", {**about, "annotations": annotations}, indent=None)
 
 
 def instances(images: Sequence[dict[str, Any]]) -> dict[str, Any]:

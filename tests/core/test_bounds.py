@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.answering import AnsweringParams
+from pipeline.answers import AnsweringParams
 from pipeline.core.errors import UserError
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams
@@ -31,7 +31,7 @@ from pipeline.world.dataset import WorldParams
 
 WHOLE: dict[type, dict[str, Any]] = {
     ExtractParams: {"format": "lines", "source": "captions.txt"},
-    QuestionParams: {"about": "scenes", "source": "questions.json"},
+    QuestionParams: {"raw": "scenes", "about": "scenes", "source": "questions.json"},
     DecoderParams: {}, Decoding: {}, ClipParams: {}, IndexParams: {}, RegionParams: {}, DetectorParams: {}, RefinementParams: {},
     TagParams: {"detectors": ["d"], "datasets": ["s"], "clips": ["c"]},
     EvaluationParams: {"judge": "judge"},
@@ -70,7 +70,7 @@ def test_a_value_that_means_nothing_is_one_line_that_names_the_key(cls: type, ke
     for value in NONSENSE:
         made, message = outcome(cls, {**WHOLE[cls], key: value})
         assert made is not None or (key in message and "\n" not in message), message
-        if (cls, key) in ((Setting, "captioning"), (System, "train"), (System, "caption")):
+        if (cls, key) in ((Setting, "captioning"), (System, "train"), (System, "caption"), (AnsweringParams, "decoding")):
             continue  # checked as the parameters of decoding and of the method, above
         for number in _numbers(getattr(made, key, None)):
             assert math.isfinite(number), f"{key} accepts {value!r}"

@@ -138,8 +138,10 @@ def test_an_experiment_with_a_value_of_its_own_changes_one_line(file: Path, tmp_
     ours = tmp_path / "params.yaml"
     shutil.copyfile(file, ours)
     with modify_yaml(str(ours)) as params:  # as `dvc exp run -S` does
-        params["systems"]["knight"]["train"]["k"] = 123456
+        system, key = ("maccap", "queries") if file.stem == "maccap-published" else ("knight", "k")
+        params["systems"][system]["train"][key] = 123456
     before, after = file.read_text().splitlines(), ours.read_text().splitlines()
     assert len(before) == len(after)
     changed = [new for old, new in zip(before, after, strict=True) if old != new]
-    assert changed == ["    train: {k: 123456, noise_std: 0.0, normalized: true}"]
+    assert len(changed) == 1
+    assert f"{key}: 123456" in changed[0]

@@ -34,7 +34,7 @@ ANNOTATED: list[dict[str, Any]] = [
      "question_id": asked["question_id"],
      "answers": [{"answer": answer, "answer_confidence": "yes", "answer_id": i} for i, answer in enumerate(PEOPLE, 1)]}
     for asked, (kind, answer_type) in ((asked, TYPES[asked["question_id"]]) for asked in ASKED)]
-PARAMS = {"about": "photos", "source": "questions.json", "annotations": "annotations.json"}
+PARAMS = {"raw": "vqa", "about": "photos", "source": "questions.json", "annotations": "annotations.json"}
 
 
 @pytest.fixture

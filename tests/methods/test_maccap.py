@@ -193,15 +193,17 @@ def test_only_the_adaptor_and_what_is_tuned_is_saved(inside) -> None:
 
 
 def test_explain_shows_regions_on_the_picture_and_candidates_with_their_scores(inside, capsys) -> None:
-    files = [paths.raw("scenes") / f"{number}.png" for number in (1, 6)]
+    files = [paths.raw("scenes") / f"{number}.png" for number in range(8)]
     with explained_page(Path("page.html"), "maccap") as show:
         assert caption_files(files, "maccap", None, False, True, show)
     said, page = capsys.readouterr().out, Path("page.html").read_text()
-    assert said.count("  region: ") == 8
-    assert said.count("(attention 0.") == 8
-    assert page.count("<rect ") == 8
+    assert said.count("  region: ") == 8 * 4
+    assert said.count("(attention 0.") == 8 * 4
+    assert page.count("<rect ") == 8 * 4
     assert 'viewBox="0 0 64 64"' in page
-    assert page.count("<article") == 2
+    assert page.count("<article") == 8
+    assert said.count("  candidate: ") >= 2
+    assert "chosen from" in page
 
 
 def test_the_same_picture_has_the_same_caption_from_the_store_and_from_the_command_line(inside, capsys) -> None:
