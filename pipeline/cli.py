@@ -96,10 +96,10 @@ def foundation(
 
 @app.command()
 def metrics() -> None:
-    """What captions are scored by, as a Markdown table."""
-    from pipeline.tasks.caption import TASK
+    """What captions, and answers to questions, are scored by, as Markdown tables."""
+    from pipeline.tasks import answer, caption
 
-    print(TASK.table())
+    print(f"{caption.TASK.table()}\n\n{answer.TASK.table()}")
 
 
 @app.command()
