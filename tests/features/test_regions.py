@@ -16,9 +16,11 @@ from PIL import Image
 
 from pipeline.core import paths
 from pipeline.core.artefacts import seal
+from pipeline.core.code import ROOT
 from pipeline.core.files import digest_tree
 from pipeline.features import regions, stores
-from pipeline.features.encoders import Clip
+from pipeline.features.encoders import Clip, ClipParams
+from pipeline.features.patches import image_tokens
 from pipeline.features.regions import RegionParams, aggregate, box_of, boxes, embed_regions, find, prepare
 from pipeline.features.stores import half, read
 
@@ -67,6 +69,18 @@ def test_more_regions_than_a_clip_has_tokens_say_what_to_lower(tiny_clip: Clip, 
     picture = prepare(tiny_clip, Image.new("RGB", (8, 8)))
     assert len(find(tiny_clip, [picture], RegionParams(17)).features[0]) == 17
     assert "regions.count is 18" in user_error(find, tiny_clip, [picture], RegionParams(18))
+
+
+def test_a_resnets_regions_come_of_its_attention_pool() -> None:
+    """The shipped judge: the mean position, then two by two."""
+    judge = Clip(ROOT / "data/foundation/judge", ClipParams(), torch.device("cpu"))
+    picture = prepare(judge, Image.effect_noise((96, 64), 80).convert("RGB"))
+    tokens = image_tokens(judge, [picture.pixels])
+    found = find(judge, [picture], RegionParams(3, "raw"))
+    expected = naive(tokens.tokens[0].tolist(), tokens.attention[0].tolist(), 3, softmax=False)
+    torch.testing.assert_close(found.features[0], torch.tensor(expected), atol=SUM_ORDER, rtol=0)
+    assert {tuple(each["box"]) for each in boxes(judge, found, [picture])[0]} <= {
+        (16, 0, 80, 64), (16, 0, 48, 32), (48, 0, 80, 32), (16, 32, 48, 64), (48, 32, 80, 64)}
 
 
 @pytest.mark.parametrize(("mode", "size", "first", "whole"), [
