@@ -1,4 +1,4 @@
-"""Answers to questions about pictures: which systems give any, where they lie, and their scores.
+"""Answers to questions about pictures: which systems give any, and where they lie.
 
 Files hold VQA's results format, [{question_id, answer}], in the order of the questions' table.
 """
@@ -6,23 +6,16 @@ Files hold VQA's results format, [{question_id, answer}], in the order of the qu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.core import paths
 from pipeline.core.artefacts import again, whole
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, read_json, write_json
 from pipeline.core.params import StrictParams, entries, section, suggest
-from pipeline.core.resume import finished_folder
-from pipeline.metrics.judge import EvaluationParams
 from pipeline.systems import Setting, System
-from pipeline.tasks.answer import TASK, Scorer
-from pipeline.tasks.base import Score
 
 WAYS = ("", ".blind", ".shuffled")
 """What comes behind a setting's name in a file: nothing for the system's own answers, and the controls."""
@@ -81,21 +74,3 @@ def read_answers(system: str, setting: str, way: str = "") -> dict[str, str]:
     if len(answers) != len(found):
         raise UserError(f"{file} has two answers to one question: {again(paths.answers(system))}")
     return answers
-
-
-def evaluate_answers(name: str, wanted: AnsweringParams, params: dict[str, Any]) -> None:
-    """Write the scores of a system's answers, also per question, and `data/metrics/<system>.answers.json`: flat, `<setting>.<metric>`."""
-    scorer = Scorer(section(EvaluationParams, params, "evaluation"))
-    scores: list[Score] = []
-    metrics: dict[str, float] = {}
-    tested: dict[str, Any] = {}
-    with finished_folder(paths.answer_scores(name)) as folder:
-        for setting_name, setting in wanted.settings.items():
-            found = scorer.score(setting_name, setting.test, setting.split, *(read_answers(name, setting_name, way) for way in WAYS))
-            scores += found.scores
-            metrics |= {f"{setting_name}.{metric}": value for metric, value in TASK.wide(found.scores).items()}
-            pq.write_table(pa.table({f"{TASK.item}_id": found.ids, **found.values}), folder / f"{setting_name}.parquet")
-            tested[setting_name] = {"dataset": setting.test, "split": setting.split, "support": setting.support, **found.about}
-        pq.write_table(pa.Table.from_pylist([asdict(score) for score in scores]), folder / paths.scores_table(name).name)
-        write_json(folder / "protocol.json", {"accuracy": "VQA, March 2021", "settings": tested})
-    write_json(paths.answer_metrics(name), metrics)

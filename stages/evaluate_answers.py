@@ -1,6 +1,7 @@
 """Score the answers of one system."""
 
-from pipeline.answers import answering_of, evaluate_answers
+from pipeline.answer_evaluation import evaluate_answers
+from pipeline.answers import answering_of
 from pipeline.core.params import load
 from pipeline.systems import find_system
 from stages import run

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import captioning
+from pipeline.answer_evaluation import evaluate_answers
 from pipeline.answering import another_picture, answer_settings
-from pipeline.answers import WAYS, answering_of, evaluate_answers, read_answers
+from pipeline.answers import WAYS, answering_of, read_answers
 from pipeline.captioning import Captioner
 from pipeline.core import paths
 from pipeline.core.artefacts import seal

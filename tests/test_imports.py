@@ -20,7 +20,7 @@ LAYERS = [
     ["pipeline.systems"],
     ["pipeline.training", "pipeline.captioning", "pipeline.tasks"],
     ["pipeline.answers"],
-    ["pipeline.answering"],
+    ["pipeline.answering", "pipeline.answer_evaluation"],
     ["pipeline.evaluation"],
     ["pipeline.sweep_table", "pipeline.sweeps", "pipeline.photographs", "pipeline.doctor"],
     ["pipeline.report"],

@@ -20,8 +20,10 @@ from pipeline.needs import KINDS
 from pipeline.needs.base import Inputs, Need
 from pipeline.needs.images import Images, PseudoFeatures
 from pipeline.needs.pairs import Pairs
+from pipeline.needs.regions import Regions
 from pipeline.needs.tags import Objects
 from pipeline.needs.text import Neighbours, Sentences, Text
+from pipeline.needs.text_tower import TextTower
 
 TRAINED = {"capdec": {"noise_variance": 0.016}, "decap": {}, "knight": {"k": 3}}
 
@@ -48,13 +50,14 @@ def test_every_method_says_its_paper_and_what_it_is_supervised_by(name):
     cls = find_method(name)
     assert cls.__dict__["paper"].strip()
     assert cls.__dict__["supervision"] in ("text", "synthetic", "few-pairs", "paired")
-    assert cls.has_decoder != ("caption" in cls.__dict__)
+    assert cls.has_decoder or "caption" in cls.__dict__
 
 
 # what training reads, what captioning reads of pictures, and what it looks up
 NEEDS: dict[str, tuple[set[type[Need[Any]]], ...]] = {
     "raw": (set(), {Images}, set()), "clipre": (set(), {Images}, {Text}), "capdec": ({Text}, {Images}, set()),
     "decap": ({Text}, {Images}, {Text}), "knight": ({Text, Neighbours}, {Images}, {Text}), "clipcap": ({Images}, {Images}, set()),
+    "maccap": ({Text}, {Images, Regions, TextTower}, set()),
     "syntic": ({PseudoFeatures, Objects}, {Images, Objects}, {Text}),
 }
 

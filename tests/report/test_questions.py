@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.answers import WAYS, AnsweringParams, evaluate_answers
+from pipeline.answer_evaluation import evaluate_answers
+from pipeline.answers import WAYS, AnsweringParams
 from pipeline.core import paths
 from pipeline.core.artefacts import seal
 from pipeline.core.files import digest_file, write_json
