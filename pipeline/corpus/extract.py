@@ -5,7 +5,7 @@ references.parquet: caption_id, image_id (null for formats without images), text
 objects.parquet, vocabulary.json: what the val and test images show, and the words for it, where a record of that is named (`objects.py`).
 images.parquet: image_id, path (relative to the raw folder, with "/"), split "unlabelled"|"val"|"test"; with `paired` the corpus's too.
 report.json: for each of the two tables of captions read = kept + skipped + beyond_limit, and what was done to the text; unspaced: captions
-of both with words that no space divides.
+of both with words that no space divides; unlisted, where lists of clips say the splits: captions of other clips.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,14 +31,9 @@ from pipeline.core.files import UNWANTED, file_inside, inside, write_json
 from pipeline.core.params import Count, Seed, StrictParams
 from pipeline.core.resume import finished_folder
 from pipeline.corpus.objects import read_objects, read_vocabulary
-from pipeline.corpus.readers import (
-    MAX_BYTES,
-    REFERENCE_SPLITS,
-    TRAIN_SPLITS,
-    Caption,
-    Image,
-    read_records,
-)
+from pipeline.corpus.readers import MAX_BYTES, read_records
+from pipeline.corpus.records import REFERENCE_SPLITS, TRAIN_SPLITS, Caption, Image
+from pipeline.corpus.video_readers import MSVD_LISTS
 from pipeline.images import in_shard, locate
 
 CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id", "text", "split")])
@@ -52,7 +47,7 @@ OBJECTS = pa.schema([*((name, pa.string()) for name in ("image_id", "object", "c
 class ExtractParams(StrictParams):
     """What to read and how."""
 
-    format: Literal["karpathy", "coco", "lines", "json", "maccap"]
+    format: Literal["karpathy", "coco", "lines", "json", "maccap", "msrvtt", "msvd", "table"]
     """How the source is laid out."""
     source: str
     """File below the raw folder, or "archive.zip!member" (.jar too), each also as "package:name/..."; .gz is unpacked."""
@@ -62,7 +57,13 @@ class ExtractParams(StrictParams):
     train_splits: tuple[Literal["train", "restval"], ...] = ("train", "restval")
     """Splits whose sentences form the corpus, for formats that hold splits: any of "train" and "restval"; () for none."""
     split: Literal["train", "val", "test"] = "train"
-    """What all records are, for formats that hold no split (coco, lines, json): "train", "val" or "test"."""
+    """What all records are, for formats that hold no split (coco, lines, json, a table without such a
+    column): "train", "val" or "test"."""
+    suffix: str = ""
+    """How the clips' files end, for formats that leave it out; empty for ".mp4" (msrvtt) and ".avi" (msvd)."""
+    lists: dict[Literal["train", "val", "test"], str] = field(default_factory=dict)
+    """For msvd: the files that list the clips of the splits, found like `source`; empty for train_list.txt,
+    val_list.txt and test_list.txt. Clips in none of them are left out."""
     limit: Count | None = None
     """Keep at most this many corpus captions (1 or more), drawn with the seed; a smaller draw is part of a larger one."""
     heldout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.02
@@ -88,6 +89,12 @@ class ExtractParams(StrictParams):
     def __post_init__(self) -> None:
         if bool(self.instances) != bool(self.synonyms) or (self.colours and not self.instances):
             raise ValueError("instances and synonyms go together, and colours with both")
+        if self.suffix and self.format not in ("msrvtt", "msvd"):
+            raise ValueError(f"suffix goes with the formats msrvtt and msvd, not with {self.format}")
+        if self.suffix and not re.fullmatch(r"\.[A-Za-z0-9]{1,10}", self.suffix):
+            raise ValueError(f"suffix is {self.suffix!r}, expected a dot, letters and digits, such as '.mp4'")
+        if self.lists and self.format != "msvd":
+            raise ValueError(f"lists goes with the format msvd, not with {self.format}")
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,11 @@ class Cleaned:
 def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
     """Write the folder `out`, complete or not at all, from the data set below `raw`, and return the report."""
     whole_if_sealed(raw)
-    records = read_records(raw, params.source, params.format, params.split, params.max_bytes)
+    lists = params.lists or (MSVD_LISTS if params.format == "msvd" else {})
+    records = read_records(raw, params.source, params.format, params.split, params.max_bytes, params.suffix,
+                           lists.items())
     of_train = [caption for caption in records.captions if caption.split in TRAIN_SPLITS]
-    asked_for = params.train_splits if params.format in ("karpathy", "maccap") else ("train",)
+    asked_for = params.train_splits if records.own_splits else ("train",)
     corpus = clean([caption for caption in of_train if caption.split in asked_for], records.noun, params)
     references = clean([caption for caption in records.captions if caption.split in REFERENCE_SPLITS], records.noun, params)
     _require_captions(params, of_train, corpus, references)
@@ -130,6 +139,7 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
         **({"objects": len(objects)} if vocabulary else {}),
         "other_splits": len(of_train) - corpus.read,
         "blank_lines": records.blank,
+        **({} if records.unlisted is None else {"unlisted": records.unlisted}),
         "unspaced": sum(bool(_UNSPACED.search(caption.text)) for caption in [*rows, *references.kept]),
         "skipped": corpus.skipped + references.skipped,
     }

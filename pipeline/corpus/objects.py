@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from pipeline.core.errors import UserError
 from pipeline.core.params import suggest
-from pipeline.corpus.readers import Image, field, identifier, parse_json, read_source
+from pipeline.corpus.readers import read_source
+from pipeline.corpus.records import Image, field, identifier, parse_json
 
 
 class Object(NamedTuple):

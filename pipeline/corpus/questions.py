@@ -25,7 +25,8 @@ from pipeline.core.files import UNWANTED, digest_file, write_json
 from pipeline.core.params import StrictParams
 from pipeline.core.resume import finished_folder
 from pipeline.core.tables import read_table
-from pipeline.corpus.readers import MAX_BYTES, REFERENCE_SPLITS, field, identifier, parse_json, read_source
+from pipeline.corpus.readers import MAX_BYTES, read_source
+from pipeline.corpus.records import REFERENCE_SPLITS, field, identifier, parse_json
 
 QUESTIONS = pa.schema([*((name, pa.string()) for name in ("question_id", "image_id", "text", "split", "question_type", "answer_type")),
                        ("answers", pa.list_(pa.string()))])

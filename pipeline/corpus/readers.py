@@ -1,62 +1,46 @@
 """The caption formats in use, each read into the same plain records.
 
-A reader takes the decoded text of one file, the name to give that file in errors, and the split of all records where the format
-holds none; it returns `Records` in source order. Whatever it cannot take as it stands is a `UserError` of one line.
+A reader takes the decoded text of one file, the name to give that file in errors, and `Options` for what the file
+leaves open; it returns `Records` in source order. Whatever it cannot take as it stands is a `UserError` of one line.
 """
 
 from __future__ import annotations
 
 import gzip
 import importlib.util
-import json
 import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import UNWANTED, file_inside, regular
+from pipeline.core.files import file_inside, regular
 from pipeline.core.params import suggest
+from pipeline.corpus.records import (
+    TRAIN_SPLITS,
+    Caption,
+    ClipList,
+    Image,
+    Options,
+    Records,
+    field,
+    identifier,
+    lines_of,
+    parse_json,
+    require_unique,
+    shown,
+    split_of,
+)
 from pipeline.corpus.sentences import LOOKED_AT, require_sentences
+from pipeline.corpus.video_readers import read_msrvtt, read_msvd, read_table
 
-TRAIN_SPLITS = ("train", "restval")
-REFERENCE_SPLITS = ("val", "test")
 MAX_BYTES = 2**32
 _RATIO, _SMALL = 100, 2**26  # English text packs to a tenth; below 64 MB nobody is harmed
 _CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
-SPLITS = (*TRAIN_SPLITS, *REFERENCE_SPLITS, "unlabelled")
-
-
-class Caption(NamedTuple):
-    """One sentence as the source has it. `image_id` is None where the format knows no images; `split` is one of SPLITS."""
-
-    caption_id: str
-    image_id: str | None
-    text: str
-    split: str
-
-
-class Image(NamedTuple):
-    """One image; `name` is its path below the data set's folder of images, or `shard.tar!member` for a part of a tar file there."""
-
-    image_id: str
-    name: str
-    split: str
-
-
-@dataclass(frozen=True)
-class Records:
-    """What one file holds, in source order. `noun` says what a caption id counts in errors: "caption", "line" or "item"."""
-
-    captions: list[Caption]
-    images: list[Image]
-    noun: str = "caption"
-    blank: int = 0
 
 
 def read_source(raw: Path, source: str, limit: int = MAX_BYTES) -> str:
@@ -125,11 +109,11 @@ def _bounded(stream: IO[bytes] | gzip.GzipFile, path: Path, limit: int) -> bytes
     return content
 
 
-def read_karpathy(text: str, source: str, split: str) -> Records:
-    """Karpathy's `dataset_*.json`; image ids are `cocoid` where present, else `imgid`. `split` is unused."""
+def read_karpathy(text: str, source: str, options: Options) -> Records:
+    """Karpathy's `dataset_*.json`; image ids are `cocoid` where present, else `imgid`. It leaves nothing open."""
     captions, images, ids = [], [], []
     for i, record in enumerate(field(parse_json(text, source), "images", list, source, "top level")):
-        own = _split(record, source, "images", i)
+        own = split_of(record, source, "images", i)
         image_id = identifier(record, "cocoid" if "cocoid" in record else "imgid", source, "images", i)
         ids.append(image_id)
         if own not in TRAIN_SPLITS or "filename" in record:  # a corpus may do without pictures
@@ -144,16 +128,16 @@ def read_karpathy(text: str, source: str, split: str) -> Records:
         for j, sentence in enumerate(field(record, "sentences", list, source, "images", i)):
             captions.append(Caption(identifier(sentence, "sentid", source, where, j), image_id,
                                     field(sentence, "raw", str, source, where, j), own))
-    _unique(ids, "image", source)
-    return Records(captions, images)
+    require_unique(ids, "image", source)
+    return Records(captions, images, own_splits=True)
 
 
-def read_coco(text: str, source: str, split: str) -> Records:
-    """COCO's `captions_*.json`: {images: [{id, file_name}], annotations: [{id, image_id, caption}]}, all of one `split`."""
-    data = parse_json(text, source)
+def read_coco(text: str, source: str, options: Options) -> Records:
+    """COCO's `captions_*.json`: {images: [{id, file_name}], annotations: [{id, image_id, caption}]}, all of one split."""
+    data, split = parse_json(text, source), options.split
     records = field(data, "images", list, source, "top level")
     ids = [identifier(record, "id", source, "images", i) for i, record in enumerate(records)]
-    _unique(ids, "image", source)
+    require_unique(ids, "image", source)
     images = [
         Image(image_id, field(record, "file_name", str, source, "images", i), split)
         for i, (image_id, record) in enumerate(zip(ids, records, strict=True)) if split not in TRAIN_SPLITS or "file_name" in record
@@ -168,109 +152,68 @@ def read_coco(text: str, source: str, split: str) -> Records:
     return Records(captions, images)
 
 
-def read_lines(text: str, source: str, split: str) -> Records:
+def read_lines(text: str, source: str, options: Options) -> Records:
     """One sentence a line; caption ids are line numbers from 1. Blank lines are counted and left out."""
-    # Not str.splitlines: U+2028, VT, FF and \x85 are whitespace inside a sentence here, not the end of one.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n") if text else []
-    captions = [Caption(str(i), None, line, split) for i, line in enumerate(lines, 1) if line and not line.isspace()]
+    lines = lines_of(text)
+    captions = [Caption(str(i), None, line, options.split) for i, line in enumerate(lines, 1) if line and not line.isspace()]
     require_sentences([caption.text for caption in captions[:LOOKED_AT]], source)
     return Records(captions, [], noun="line", blank=len(lines) - len(captions))
 
 
-def read_json_list(text: str, source: str, split: str) -> Records:
+def read_json_list(text: str, source: str, options: Options) -> Records:
     """A JSON list of strings, as DeCap and MacCap have it; caption ids are positions in the list from 0."""
     sentences = _list(parse_json(text, source), source)
     for i, sentence in enumerate(sentences):
         if not isinstance(sentence, str):
-            raise UserError(f"{source}: list[{i}] is {_shown(sentence)}, not a string: correct it, or choose another format")
-    return Records([Caption(str(i), None, sentence, split) for i, sentence in enumerate(sentences)], [], noun="item")
+            raise UserError(f"{source}: list[{i}] is {shown(sentence)}, not a string: correct it, or choose another format")
+    return Records([Caption(str(i), None, sentence, options.split) for i, sentence in enumerate(sentences)], [], noun="item")
 
 
-def read_maccap(text: str, source: str, split: str) -> Records:
-    """MAGIC's and MacCap's list of {split, image_name, captions}; caption ids are `image_name#k`, k from 0. `split` is unused."""
+def read_maccap(text: str, source: str, options: Options) -> Records:
+    """MAGIC's and MacCap's list of {split, image_name, captions}; caption ids are `image_name#k`, k from 0. It leaves nothing open."""
     captions, images, ids = [], [], []
     for i, record in enumerate(_list(parse_json(text, source), source)):
-        own = _split(record, source, "list", i)
+        own = split_of(record, source, "list", i)
         if own == "unlabelled":
-            raise UserError(f"{source}: list[{i}] is 'unlabelled', which only the karpathy format can say: use that format")
+            raise UserError(f"{source}: list[{i}] is 'unlabelled', which only the karpathy format and tables can say: use one of them")
         name = identifier(record, "image_name", source, "list", i)
         ids.append(name)
         images.append(Image(name, name, own))
         for j, sentence in enumerate(field(record, "captions", list, source, "list", i)):
             if not isinstance(sentence, str):
-                raise UserError(f"{source}: list[{i}].captions[{j}] is {_shown(sentence)}, not a string: correct it")
+                raise UserError(f"{source}: list[{i}].captions[{j}] is {shown(sentence)}, not a string: correct it")
             captions.append(Caption(f"{name}#{j}", name, sentence, own))
-    _unique(ids, "image", source)
-    return Records(captions, images)
+    require_unique(ids, "image", source)
+    return Records(captions, images, own_splits=True)
 
 
-Reader = Callable[[str, str, str], Records]
+Reader = Callable[[str, str, Options], Records]
 READERS: dict[str, Reader] = {
     "karpathy": read_karpathy, "coco": read_coco, "lines": read_lines, "json": read_json_list, "maccap": read_maccap,
+    "msrvtt": read_msrvtt, "msvd": read_msvd, "table": read_table,
 }
 
 
-def read_records(raw: Path, source: str, format: str, split: str, limit: int = MAX_BYTES) -> Records:
-    """Read one source in one of READERS' formats; caption ids are unique among the records returned, image ids too."""
-    records = READERS[format](read_source(raw, source, limit), source, split)
-    _unique([caption.caption_id for caption in records.captions], "caption", source)
+def read_records(raw: Path, source: str, format: str, split: str, limit: int = MAX_BYTES, suffix: str = "",
+                 lists: Iterable[tuple[str, str]] = ()) -> Records:
+    """Read one source in one of READERS' formats; caption ids are unique among the records returned, image ids too.
+
+    split, suffix: see `Options`. lists: splits, each with the file that lists its clips, found like `source`.
+    """
+    listed = tuple(ClipList(own, name, _read_list(raw, own, name, limit)) for own, name in lists)
+    records = READERS[format](read_source(raw, source, limit), source, Options(split, suffix, listed))
+    require_unique([caption.caption_id for caption in records.captions], "caption", source)
     return records
 
 
-_KINDS: dict[type | tuple[type, ...], str] = {str: "a string", list: "a list", (int, str): "a whole number or a string"}
-
-
-def parse_json(text: str, source: str) -> Any:
-    """What a JSON text holds."""
+def _read_list(raw: Path, split: str, name: str, limit: int) -> str:
     try:
-        return json.loads(text)
-    # ValueError also stands for numbers of thousands of digits, RecursionError for thousands of brackets.
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{source} is not valid JSON ({error}): restore the file, or choose another format") from None
+        return read_source(raw, name, limit)
+    except UserError as error:
+        raise UserError(f"lists: {split}: {error}") from None
 
 
 def _list(value: Any, source: str) -> list[Any]:
     if not isinstance(value, list):
-        raise UserError(f"{source}: found {_shown(value)} at the top level, expected a list: choose the format that it has")
+        raise UserError(f"{source}: found {shown(value)} at the top level, expected a list: choose the format that it has")
     return value
-
-
-def field(record: Any, key: str, kind: type | tuple[type, ...], source: str, where: str, number: int | None = None) -> Any:
-    """`record[key]`, which must be a `kind`. The place is only put into words on failure: this runs millions of times."""
-    if isinstance(record, dict) and isinstance(value := record.get(key), kind):
-        return value
-    place = where if number is None else f"{where}[{number}]"
-    there = isinstance(record, dict) and key in record
-    found = f"{key!r} is {_shown(record[key])}" if there else f"no {key!r} in {_shown(record)}"
-    expected = _KINDS[kind]
-    raise UserError(f"{source}: {place}: {found}, expected {expected}: correct the record, or choose another format")
-
-
-def identifier(record: Any, key: str, source: str, where: str, number: int) -> str:
-    """An id as text, whole number or string there."""
-    value = field(record, key, (int, str), source, where, number)
-    if type(value) is int or (isinstance(value, str) and value and not UNWANTED.search(value)):
-        return str(value)
-    raise UserError(f"{source}: {where}[{number}]: {key!r} is {_shown(value)}, expected {_KINDS[int, str]}: correct it")
-
-
-def _split(record: Any, source: str, where: str, number: int) -> str:
-    split: str = field(record, "split", str, source, where, number)
-    if split not in SPLITS:
-        raise UserError(f"{source}: {where}[{number}]: unknown split {split!r}{suggest(split, SPLITS)}")
-    return split
-
-
-def _unique(ids: Sequence[str], noun: str, source: str) -> None:
-    if len(set(ids)) == len(ids):
-        return
-    seen: set[str] = set()
-    for value in ids:
-        if value in seen:
-            raise UserError(f"{source}: {noun} id {value!r} occurs twice: give each {noun} its own id")
-        seen.add(value)
-
-
-def _shown(value: Any) -> str:
-    words = repr(value)
-    return words if len(words) <= 80 else words[:77] + "..."

@@ -40,7 +40,7 @@ _BEGINNINGS = {
     rf"(?:[-*+•]|[a-z]\)|(?:{_FIELD} )?(?!{_YEAR})(?:#\d+|[(\[]?\d+[.):\]]|\d+\s+-|\d+\s))\s+\S":
         ("a list: remove its numbers or marks", 0.5),
     r"[\[{]\s*(?:[\"'\[{]|$)|\[.*\],?$|\{.*\},?$|\(\s*[\"'].*\),?$|[\]}],?$|\"[^\"]*\"\s*(?::|,$)":
-        ("JSON or a list of Python: choose format json, karpathy, coco or maccap, or keep the captions alone", 0.5),
+        ("JSON or a list of Python: choose format json, karpathy, coco, maccap or msrvtt, or keep the captions alone", 0.5),
     r"<[/?!a-z][^<>]*>": ("XML, HTML or a text with marks: keep the captions alone", 0.5),
     rf"(?:-\s+)?{_FIELD}(?:_{_FIELD})?\s*[:=]\s*\S": ("names of fields before their values: keep the captions alone", 0.5),
     rf"{_QUOTED}(?:\s*[,;|]\s*{_QUOTED})*$": ("a table of quoted values: keep the column of captions, without quotation marks", 0.7),
