@@ -7,7 +7,7 @@ import re
 import struct
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -131,13 +131,13 @@ def open_image(path: Source) -> Image.Image:
     return _cut_strip(image)
 
 
-def prepared_ahead(sources: Sequence[Source], batch: int, prepare: Callable[[Image.Image], T]) -> Iterator[list[T]]:
-    """What is made of each picture on disk, a batch at a time, while the next batch is being made. Raises `UserError` on a broken one."""
+def prepared_ahead(sources: Sequence[Source], batch: int, prepare: Callable[[Source], T]) -> Iterator[list[T]]:
+    """What is made of each file, a batch at a time, while the next batch is being made."""
     batches = [sources[start : start + batch] for start in range(0, len(sources), batch)]
     with ThreadPoolExecutor(4) as pool:
         ahead: list[Future[T]] = []
         for each in [*batches, []]:
-            ready, ahead = ahead, [pool.submit(lambda source: prepare(open_image(source)), source) for source in each]
+            ready, ahead = ahead, [pool.submit(prepare, source) for source in each]
             if ready:
                 yield [future.result() for future in ready]
 
@@ -196,14 +196,14 @@ def _cut_strip(image: Image.Image) -> Image.Image:
     return ImageOps.fit(image, (min(width, longest), min(height, longest)), method=Image.Resampling.NEAREST)
 
 
-def list_images(path: Path) -> tuple[list[Path], list[Path]]:
+def list_images(path: Path, suffixes: Set[str] = SUFFIXES) -> tuple[list[Path], list[Path]]:
     """The picture itself, or a folder's pictures by name, sub-folders included; and what was left out of these: links that lead nowhere,
-    and files of other kinds. A folder without any picture is a `UserError`."""
+    and files of other kinds than `suffixes`, in lower case. A folder without any picture is a `UserError`."""
     if not path.is_dir():
         return [path], []
     found = sorted(p for p in path.rglob("*") if not p.is_dir() and not any(map(is_litter, p.relative_to(path).parts)))
-    pictures = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
+    pictures = [p for p in found if p.is_file() and p.suffix.lower() in suffixes]
     listed = set(pictures)
     if not pictures:
-        raise UserError(f"{path}: no pictures in this folder (looked for {', '.join(sorted(SUFFIXES))})")
+        raise UserError(f"{path}: no pictures in this folder (looked for {', '.join(sorted(suffixes))})")
     return pictures, [p for p in found if p not in listed]

@@ -12,7 +12,7 @@ from pipeline.core.code import ROOT, module_file
 # lowest first; a name stands for a module, or for all of a package but what is named by itself
 LAYERS = [
     ["pipeline.core"],
-    ["pipeline.images"],
+    ["pipeline.images", "pipeline.videos"],
     ["pipeline.world", "pipeline.corpus", "pipeline.metrics"],
     ["pipeline.features", "pipeline.optimisation", "pipeline.language.condition"],
     ["pipeline.synthetic", "pipeline.needs", "pipeline.language"],

@@ -26,7 +26,7 @@ from pipeline.core.errors import UserError, loading
 from pipeline.core.files import digest_model
 from pipeline.core.params import Count, StrictParams, section
 from pipeline.core.paths import MERGES_FILE
-from pipeline.images import Source, prepared_ahead
+from pipeline.images import Source, open_image, prepared_ahead
 
 _ADVICE = "restore the folder with `git checkout`, or put weights there that belong to this model"
 
@@ -118,7 +118,8 @@ class Clip:
 
     def encode_files(self, paths: Sequence[Source]) -> NDArray[np.float32]:
         """(B, D) of pictures on disk, two batches of prepared images in memory at a time. Raises `UserError` on a broken one."""
-        parts = [self.encode_pixels(batch) for batch in prepared_ahead(paths, self.params.batch, self.pixels)]
+        ready = prepared_ahead(paths, self.params.batch, lambda file: self.pixels(open_image(file)))
+        parts = [self.encode_pixels(batch) for batch in ready]
         return np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
 
 
