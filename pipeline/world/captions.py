@@ -7,12 +7,14 @@ photographs, with other words for the same things. That difference is what the c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from pipeline.world.scenes import BACKGROUNDS, Scene, Thing
 from pipeline.world.sprites import COLOURS
 
+T = TypeVar("T")
 NOUNS: dict[str, dict[str, tuple[str, ...]]] = {
     "scenes": {
         "cat": ("cat", "cat", "kitten"), "dog": ("dog", "dog", "puppy"), "horse": ("horse", "horse", "pony"),
@@ -80,7 +82,7 @@ _VERBS = {
     "animal": ("standing", "resting", "waiting", "looking around"), "person": ("standing", "walking", "smiling", "waiting"),
     "vehicle": ("parked", "driving", "moving"), "sky": ("floating", "high up"), "thing": ("sitting", "lying", "standing"),
 }
-_KINDS = {
+KINDS = {
     "cat": "animal", "dog": "animal", "horse": "animal", "bird": "sky", "fish": "animal", "man": "person", "woman": "person",
     "car": "vehicle", "bus": "vehicle", "train": "vehicle", "bike": "vehicle", "boat": "vehicle",
 }
@@ -120,28 +122,28 @@ def _caption(scene: Scene, rng: np.random.Generator) -> tuple[str, tuple[str, ..
     chosen = _salient(scene.things, rng)
     names = tuple(dict.fromkeys(thing.name for thing in chosen))
     ground, sky = PLACES[style][scene.background]
-    place = _pick(sky if all(t.sky for t in chosen) else ground, rng) if chosen else _pick(ground, rng)
+    place = pick(sky if all(t.sky for t in chosen) else ground, rng) if chosen else pick(ground, rng)
     if not chosen:
         body = "an empty view"
     elif len(chosen) > 1 and len({t.name for t in chosen}) == 1:
         body = _counted(chosen, style, rng)
     elif len(chosen) == 1:
-        body = _phrase(chosen[0], style, rng)
+        body = phrase(chosen[0], style, rng)
         if rng.random() < 0.3:
-            body += " " + _pick(_VERBS[_KINDS.get(chosen[0].name, "sky" if chosen[0].sky else "thing")], rng)
+            body += " " + pick(_VERBS[KINDS.get(chosen[0].name, "sky" if chosen[0].sky else "thing")], rng)
     else:
         first, second, *rest = chosen
-        body = f"{_phrase(first, style, rng)} {_relation(first, second, rng)} {_phrase(second, style, rng)}"
+        body = f"{phrase(first, style, rng)} {_relation(first, second, rng)} {phrase(second, style, rng)}"
         if rest:
-            body += f" and {_phrase(rest[0], style, rng)}"
+            body += f" and {phrase(rest[0], style, rng)}"
     if rng.random() < (0.75 if chosen else 1.0):
         if style == "scenes" and rng.random() < 0.1:
             return f"{place} {body}", names
         body = f"{body} {place}"
-    opener = _pick(_OPENERS[style], rng)
+    opener = pick(_OPENERS[style], rng)
     if body.startswith(("two ", "three ", "some ")):
         opener = {"there is ": "there are ", "this is ": "these are ", "here comes ": "here come "}.get(opener, opener)
-    return opener + body + _pick(_ENDINGS[style], rng), names
+    return opener + body + pick(_ENDINGS[style], rng), names
 
 
 def _salient(things: Sequence[Thing], rng: np.random.Generator) -> list[Thing]:
@@ -154,18 +156,19 @@ def _salient(things: Sequence[Thing], rng: np.random.Generator) -> list[Thing]:
     return [things[i] for i in order]
 
 
-def _phrase(thing: Thing, style: str, rng: np.random.Generator) -> str:
-    noun = _pick(NOUNS[style][thing.name], rng)
+def phrase(thing: Thing, style: str, rng: np.random.Generator) -> str:
+    """What one person calls a thing, its article and perhaps colour and size with it."""
+    noun = pick(NOUNS[style][thing.name], rng)
     words = [noun]
     clothes = ""
     if rng.random() < 0.55:
-        colour = _pick(COLOUR_WORDS[style].get(thing.colour, (thing.colour,)), rng)
-        if _KINDS.get(thing.name) == "person":
+        colour = pick(COLOUR_WORDS[style].get(thing.colour, (thing.colour,)), rng)
+        if KINDS.get(thing.name) == "person":
             clothes = f" in {colour}"
         else:
             words.insert(0, colour)
     if thing.size in SIZE_WORDS[style] and rng.random() < 0.25:
-        words.insert(0, _pick(SIZE_WORDS[style][thing.size], rng))
+        words.insert(0, pick(SIZE_WORDS[style][thing.size], rng))
     if noun in ("sun", "moon", "sunshine") and len(words) == 1:
         return f"the {noun}"
     if noun == "sunshine":
@@ -176,7 +179,7 @@ def _phrase(thing: Thing, style: str, rng: np.random.Generator) -> str:
 
 
 def _counted(things: Sequence[Thing], style: str, rng: np.random.Generator) -> str:
-    several = plural(_pick(NOUNS[style][things[0].name], rng))
+    several = plural(pick(NOUNS[style][things[0].name], rng))
     number = _NUMBERS[len(things)] if rng.random() < 0.8 else "some"
     return f"{number} {several}"
 
@@ -194,7 +197,7 @@ def _relation(first: Thing, second: Thing, rng: np.random.Generator) -> str:
     if draw < 0.3:
         return "and"
     if draw < 0.5:
-        return _pick(("near", "next to", "beside", "with"), rng)
+        return pick(("near", "next to", "beside", "with"), rng)
     if first.sky != second.sky:
         return "above" if first.sky else "under"
     if abs(first.x - second.x) > 0.18:
@@ -202,7 +205,8 @@ def _relation(first: Thing, second: Thing, rng: np.random.Generator) -> str:
     return "behind" if first.y < second.y else "in front of"
 
 
-def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
+def pick(options: Sequence[T], rng: np.random.Generator) -> T:
+    """One of them, each as likely."""
     return options[int(rng.integers(len(options)))]
 
 

@@ -1,9 +1,10 @@
-"""The micro-world as a data set on disk: Karpathy's JSON and PNG images, four disjoint pools (the fifth, foundation, is never written)."""
+"""The micro-world as a data set on disk: Karpathy's JSON and PNG images or H.264 videos, four disjoint pools (the fifth, foundation, is
+never written)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,9 @@ from pipeline.core.progress import track
 from pipeline.core.resume import resumable
 from pipeline.core.workers import workers
 from pipeline.images import write_pictures
+from pipeline.videos import write_video
 from pipeline.world.captions import NO_THINGS, colour_words, describe, synonyms
+from pipeline.world.films import RATE, describe_film, film_record, film_stream, frames, motion_words, sample_film
 from pipeline.world.questions import ask, question_stream
 from pipeline.world.scenes import IMAGE_SIZE, STYLES, generator, render, sample_scene, to_record
 from pipeline.world.sprites import CLASSES
@@ -36,7 +39,8 @@ class WorldParams(StrictParams):
     """One entry of `world`: a style and the number of scenes in each pool.
 
     pictures: whether corpus scenes, which give five sentences, give their picture too: the same sentences as without, for methods that
-    are trained on pairs. questions: asked about each val and test scene, at most 100.
+    are trained on pairs. questions: asked about each val and test scene, at most 100. moving: films in place of pictures, in which things
+    move, and captions that say how.
     """
 
     style: str
@@ -47,17 +51,21 @@ class WorldParams(StrictParams):
     test: Whole = 2_000
     pictures: bool = False
     questions: Whole = 0
+    moving: bool = False
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ValueError(f"style must be one of {', '.join(STYLES)}")
         if self.questions > _MOST_QUESTIONS:
             raise ValueError(f"questions must be at most {_MOST_QUESTIONS}")
+        if self.questions and self.moving:
+            raise ValueError("questions are asked about pictures, not where moving is true")
 
 
 def write_dataset(name: str, params: WorldParams) -> None:
     """Draw and describe a data set into `data/raw/<name>`: `dataset.json`, `images/<pool>/<number>.png`, and the corpus's pictures, if it
-    has any, in WebDataset shards `images/corpus-<number>.tar`. What they show, for CHAIR: `instances.json`, `synonyms.txt`, `colours.txt`.
+    has any, in WebDataset shards `images/corpus-<number>.tar`; of films, all as `images/<pool>/<number>.mp4`. What they show, for CHAIR:
+    `instances.json`, `synonyms.txt`, `colours.txt`, of films `motions.txt`.
     Questions about val and test scenes, if there are any, in VQAv2's format: `questions.json`, `annotations.json`.
     """
     images: list[dict[str, Any]] = []
@@ -70,12 +78,19 @@ def write_dataset(name: str, params: WorldParams) -> None:
     with resumable(paths.raw(name), __name__, world=asdict(params)) as work, workers() as processes:
         sentences = 0
         shard: dict[str, tuple[Image.Image, str]] = {}
-        drawn = track(processes.map(partial(_drawn, params), jobs, chunksize=64), f"draw {name}", total, "scenes")
+        for pool in _SPLITS if params.moving else ():
+            (work.output / "images" / pool).mkdir(parents=True, exist_ok=True)
+        draw: Callable[[tuple[str, int]], _Drawn] = partial(_drawn, params)
+        if params.moving:
+            draw = partial(_filmed, params, work.output / "images")
+        drawn = track(processes.map(draw, jobs, chunksize=64), f"draw {name}", total, "scenes")
         for (pool, index), (scene, texts, picture) in zip(jobs, drawn, strict=True):
             record: dict[str, Any] = {"imgid": len(images), "split": _SPLITS[pool],
                                       "sentences": [{"sentid": sentences + i, "imgid": len(images), "raw": text}
                                                     for i, text in enumerate(texts)]}
             sentences += len(texts)
+            if params.moving and (pool != "corpus" or params.pictures):
+                record |= {"filepath": pool, "filename": f"{index:05d}.mp4", "scene": scene}
             folder = work.output / "images" / ("" if pool == "corpus" else pool)
             folder.mkdir(parents=True, exist_ok=True)
             if picture and pool != "corpus":
@@ -92,7 +107,10 @@ def write_dataset(name: str, params: WorldParams) -> None:
             images.append(record)
         write_json(work.output / "dataset.json", {"dataset": name, "images": images}, indent=None)
         write_json(work.output / "instances.json", instances(images), indent=None)
-        lists = {"synonyms.txt": [*synonyms().values(), ["", *NO_THINGS]], "colours.txt": colour_words().values()}
+        lists: dict[str, Iterable[Sequence[str]]] = {"synonyms.txt": [*synonyms().values(), ["", *NO_THINGS]],
+                                                     "colours.txt": colour_words().values()}
+        if params.moving:
+            lists["motions.txt"] = motion_words()
         for file, lines in lists.items():
             (work.output / file).write_text("".join(f"{', '.join(words)}\n" for words in lines), encoding="utf-8", newline="\n")
         if params.questions:
@@ -123,7 +141,8 @@ def _write_questions(folder: Path, params: WorldParams) -> None:
 
 
 def instances(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the pictures of these records show, in the format of COCO's instance annotations, each with its `colour`; boxes in pixels."""
+    """What the pictures of these records show, in the format of COCO's instance annotations, its `colour` and its `motions` in films;
+    boxes in pixels."""
     pictured = [image for image in images if "scene" in image]
     annotations: list[dict[str, Any]] = []
     for image in pictured:
@@ -132,16 +151,30 @@ def instances(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
             width, height = round(right - left, 2), round(bottom - top, 2)
             annotations.append({"id": len(annotations), "image_id": image["imgid"], "category_id": CLASSES.index(thing["name"]),
                                 "bbox": [left, top, width, height], "area": round(width * height, 2), "iscrowd": 0,
-                                "colour": thing["colour"]})
+                                "colour": thing["colour"], **({"motions": thing["motions"]} if "motions" in thing else {})})
     listed = [{"id": image["imgid"], "file_name": image["filename"], "width": IMAGE_SIZE, "height": IMAGE_SIZE} for image in pictured]
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
     return {"images": listed, "annotations": annotations, "categories": categories}
 
 
-def _drawn(params: WorldParams, job: tuple[str, int]) -> tuple[dict[str, Any], list[str], Image.Image | None]:
+_Drawn = tuple[dict[str, Any], list[str], Image.Image | None]
+
+
+def _drawn(params: WorldParams, job: tuple[str, int]) -> _Drawn:
     """One scene of a pool: its record, its sentences, and its picture where it has one."""
     pool, index = job
     rng = generator(params.style, pool, params.seed, index)
     scene = sample_scene(params.style, rng)
     texts = [] if pool == "unlabelled" else describe(scene, rng)
     return to_record(scene), texts, render(scene) if pool != "corpus" or params.pictures else None
+
+
+def _filmed(params: WorldParams, folder: Path, job: tuple[str, int]) -> _Drawn:
+    """One film of a pool: its record and its sentences; itself, where it is shown, is written below `folder`."""
+    pool, index = job
+    rng = film_stream(params.style, pool, params.seed, index)
+    film = sample_film(params.style, rng)
+    texts = [] if pool == "unlabelled" else describe_film(film, rng)
+    if pool != "corpus" or params.pictures:
+        write_video(folder / pool / f"{index:05d}.mp4", frames(film), RATE)
+    return film_record(film), texts, None

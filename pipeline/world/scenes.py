@@ -150,7 +150,12 @@ def _overlap(a: Thing, b: Thing) -> float:
 
 
 def render(scene: Scene) -> Image.Image:
-    """Draw a scene: RGB, 64 x 64. The album style is faded, inked and framed like an old print."""
+    """Draw a scene: RGB, 64 x 64."""
+    return canvas(scene).reduce(_CANVAS // IMAGE_SIZE)
+
+
+def canvas(scene: Scene) -> Image.Image:
+    """Draw a scene before it is reduced: RGB, 128 x 128. The album style is faded, inked and framed like an old print."""
     rng = np.random.default_rng(scene.texture_seed)
     album = scene.style == "album"
     place = BACKGROUNDS[scene.background]
@@ -169,7 +174,7 @@ def render(scene: Scene) -> Image.Image:
         draw_sprite(draw, thing.name, box, palette, thing.flipped, (60, 45, 40) if album else None)
     if album:
         draw.rectangle((0, 0, _CANVAS - 1, _CANVAS - 1), outline=(252, 248, 238), width=6)
-    return image.reduce(_CANVAS // IMAGE_SIZE)
+    return image
 
 
 def _tint(colour: RGB, album: bool) -> RGB:
