@@ -3,7 +3,8 @@
 corpus.parquet: caption_id, image_id (null where unknown), text, split "train"|"heldout"; sentences only, no path of any image.
 references.parquet: caption_id, image_id (null for formats without images), text, split "val"|"test".
 objects.parquet, vocabulary.json: what the val and test images show, and the words for it, where a record of that is named (`objects.py`).
-images.parquet: image_id, path (relative to the raw folder, with "/"), split "unlabelled"|"val"|"test"; with `paired` the corpus's too.
+images.parquet: pictures, videos or both: image_id, path (relative to the raw folder, with "/"), split "unlabelled"|"val"|"test"; with
+`paired` the corpus's too.
 report.json: for each of the two tables of captions read = kept + skipped + beyond_limit, and what was done to the text; unspaced: captions
 of both with words that no space divides; unlisted, where lists of clips say the splits: captions of other clips.
 """
@@ -41,6 +42,7 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3
 """Eight characters in a row of Thai, Lao, Burmese, Khmer, Japanese or Chinese, which are written without spaces between words."""
 IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split")])
 OBJECTS = pa.schema([*((name, pa.string()) for name in ("image_id", "object", "colour")), ("crowd", pa.bool_())])
+MOTIONS = pa.field("motions", pa.list_(pa.string()))  # of films
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,14 @@ class ExtractParams(StrictParams):
     """The words for what the instances are, a line per object; goes with `instances`."""
     colours: str = ""
     """The words for their colours, where the instances have any."""
+    motions: str = ""
+    """The words for what they do in films, where the instances say it."""
     seed: Seed = 0
     """Decides `limit` and `heldout`."""
 
     def __post_init__(self) -> None:
-        if bool(self.instances) != bool(self.synonyms) or (self.colours and not self.instances):
-            raise ValueError("instances and synonyms go together, and colours with both")
+        if bool(self.instances) != bool(self.synonyms) or ((self.colours or self.motions) and not self.instances):
+            raise ValueError("instances and synonyms go together, and colours and motions with both")
         if self.suffix and self.format not in ("msrvtt", "msvd"):
             raise ValueError(f"suffix goes with the formats msrvtt and msvd, not with {self.format}")
         if self.suffix and not re.fullmatch(r"\.[A-Za-z0-9]{1,10}", self.suffix):
@@ -126,7 +130,9 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
     if params.paired:
         _require_pictures(params.source, corpus.kept, images)
     _require_held_out(params, rows)
-    vocabulary = read_vocabulary(raw, params.synonyms, params.colours, params.max_bytes) if params.synonyms else None
+    vocabulary = None
+    if params.synonyms:
+        vocabulary = read_vocabulary(raw, params.synonyms, params.colours, params.motions, params.max_bytes)
     tested = [image for image in records.images if image.split in REFERENCE_SPLITS]
     objects = read_objects(raw, params.instances, vocabulary, tested, params.max_bytes) if vocabulary else []
 
@@ -148,7 +154,9 @@ def extract(raw: Path, out: Path, params: ExtractParams) -> dict[str, Any]:
         _write_table(folder / "references.parquet", references.kept, CAPTIONS)
         _write_table(folder / "images.parquet", images, IMAGES)
         if vocabulary:
-            _write_table(folder / "objects.parquet", objects, OBJECTS)
+            moving = "motions" in vocabulary
+            _write_table(folder / "objects.parquet", objects if moving else [each[:-1] for each in objects],
+                         OBJECTS.append(MOTIONS) if moving else OBJECTS)
             write_json(folder / "vocabulary.json", vocabulary)
         write_json(folder / "report.json", report)
     return report

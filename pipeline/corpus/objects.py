@@ -1,9 +1,9 @@
 """What pictures show, read from annotations in COCO's format, and which words name it.
 
 Instances: COCO's `instances_*.json`, {images: [{id, file_name}], annotations: [{image_id, category_id, iscrowd}],
-categories: [{id, name}]}; an annotation may say its `colour` besides. Synonyms, as published with CHAIR: a line per object, "person, man,
-woman", the object first; a word on several lines means any of them, and a line that begins with a comma lists phrases that name nothing
-(", at home"). Colours: the same form.
+categories: [{id, name}]}; an annotation may say its `colour` besides, and in films a list of its `motions`. Synonyms, as published with
+CHAIR: a line per object, "person, man, woman", the object first; a word on several lines means any of them, and a line that begins with a
+comma lists phrases that name nothing (", at home"). Colours and motions: the same form.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from pipeline.corpus.records import Image, field, identifier, parse_json
 
 
 class Object(NamedTuple):
-    """One thing of a picture. colour: null where none is recorded. crowd: whether it stands for any number of them."""
+    """One thing of a picture. colour: null where none is recorded. crowd: whether it stands for any number of them. motions: what it does
+    in a film."""
 
     image_id: str
     object: str
     colour: str | None
     crowd: bool
+    motions: tuple[str, ...] = ()
 
 
 def read_objects(raw: Path, instances: str, vocabulary: dict[str, Any], images: Sequence[Image], limit: int) -> list[Object]:
-    """What the given images show, in the file's order. Images are found by file name, else by id. Colours are read where the vocabulary
-    has any.
+    """What the given images show, in the file's order. Images are found by file name, else by id. Colours and motions are read where
+    the vocabulary has any.
 
-    Raises `UserError` for an image that the file does not list, or lists in a way that could mean another one, and for an object or colour
-    that the vocabulary does not hold.
+    Raises `UserError` for an image that the file does not list, or lists in a way that could mean another one, and for an object, colour or
+    motion that the vocabulary does not hold.
     """
     data, colours = parse_json(read_source(raw, instances, limit), instances), vocabulary["colours"]
+    motions = vocabulary.get("motions", {})
     known = {word: name for name, words in vocabulary["objects"].items() for word in words} | {name: name for name in vocabulary["objects"]}
     categories = {}
     for i, record in enumerate(field(data, "categories", list, instances, "top level")):
@@ -54,7 +57,11 @@ def read_objects(raw: Path, instances: str, vocabulary: dict[str, Any], images: 
             colour = field(record, "colour", str, instances, "annotations", i).lower() if record.get("colour") and colours else None
             if colour is not None and colour not in colours:
                 raise UserError(f"{instances}: annotations[{i}]: the colours list no {colour!r}{suggest(colour, colours)}")
-            objects.append(Object(image_id, categories[category], colour, bool(record.get("iscrowd"))))
+            moves = field(record, "motions", list, instances, "annotations", i) if record.get("motions") and motions else []
+            for motion in moves:
+                if motion not in motions:
+                    raise UserError(f"{instances}: annotations[{i}]: the motions list no {motion!r}{suggest(str(motion), motions)}")
+            objects.append(Object(image_id, categories[category], colour, bool(record.get("iscrowd")), tuple(moves)))
     return objects
 
 
@@ -84,10 +91,12 @@ def _base(name: str) -> str:
     return name.replace("!", "/").rpartition("/")[2]
 
 
-def read_vocabulary(raw: Path, synonyms: str, colours: str, limit: int) -> dict[str, Any]:
-    """The JSON of a `metrics.chair.Vocabulary`: objects and colours with their words, and phrases that name nothing."""
+def read_vocabulary(raw: Path, synonyms: str, colours: str, motions: str, limit: int) -> dict[str, Any]:
+    """The JSON of a `metrics.chair.Vocabulary`: objects and colours with their words, and phrases that name nothing; motions where a list
+    of them is named."""
     objects, nothing = _lists(raw, synonyms, limit)
-    return {"objects": objects, "colours": _lists(raw, colours, limit)[0] if colours else {}, "nothing": nothing}
+    vocabulary = {"objects": objects, "colours": _lists(raw, colours, limit)[0] if colours else {}, "nothing": nothing}
+    return vocabulary | ({"motions": _lists(raw, motions, limit)[0]} if motions else {})
 
 
 def _lists(raw: Path, source: str, limit: int) -> tuple[dict[str, list[str]], list[str]]:

@@ -21,7 +21,7 @@ from pipeline.features.embedding import reference_source
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.stores import half, read, unit
 from pipeline.methods.base import Method
-from pipeline.metrics import captions, chair, clip, java
+from pipeline.metrics import captions, chair, clip, java, motion
 from pipeline.metrics.constant import best_constant
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.needs.base import models_of
@@ -48,6 +48,9 @@ TASK = Task("image", (
     Metric("ColourAccuracy", 3, "0 to 1", meaning="Share of the named colours that are right, of things that are there."),
     Metric("Correct", 3, "0 to 1", interval=True,
            meaning="Share of captions that are right in all things, numbers and colours that they name."),
+    Metric("MotionAccuracy", 3, "0 to 1", meaning="Of films: share of the named motions that are right, of things that are there."),
+    Metric("MotionCorrect", 3, "0 to 1", interval=True,
+           meaning="Of films: share of captions that name a motion and are right in all that they name."),
 ), primary="CIDEr", compared_with=(
     Control("shuffled", "the same answers, each given to another image"),
     Control("constant", "the one sentence that is best for every image of the validation split, out of what the system learnt from and "
@@ -147,7 +150,8 @@ def _truth(dataset: str, tokenized: captions.Tokenized) -> chair.Truth | None:
     """What captions get right, where the data set has a record of what its images show."""
     if not paths.vocabulary(dataset).exists():
         return None
-    vocabulary = chair.Vocabulary.of(read_object(whole(paths.vocabulary(dataset))))
+    record = read_object(whole(paths.vocabulary(dataset)))
+    vocabulary = chair.Vocabulary.of(record)
     table = read_table(paths.objects_table(dataset), ["image_id", "object", "colour", "crowd"])
     things: dict[str, list[tuple[str, str | None]]] = {image_id: [] for image_id in tokenized.references}
     crowds: dict[str, set[str]] = {image_id: set() for image_id in tokenized.references}
@@ -158,7 +162,17 @@ def _truth(dataset: str, tokenized: captions.Tokenized) -> chair.Truth | None:
             things[image_id].append((name, colour))
     shown = [chair.with_references(chair.Shown(tuple(things[image_id]), frozenset(crowds[image_id])), texts, vocabulary)
              for image_id, texts in tokenized.references.items()]
-    return chair.chair([tokenized.hypotheses[image_id][0] for image_id in tokenized.references], shown, vocabulary)
+    texts = [tokenized.hypotheses[image_id][0] for image_id in tokenized.references]
+    found = chair.chair(texts, shown, vocabulary)
+    if "motions" not in record:
+        return found
+    moves = read_table(paths.objects_table(dataset), ["image_id", "object", "motions"])
+    done: dict[str, list[motion.Doing]] = {image_id: [] for image_id in tokenized.references}
+    for image_id, name, its in zip(*moves.values(), strict=True):
+        if image_id in done:
+            done[image_id].append((name, frozenset(its)))
+    moved = motion.motions(texts, list(done.values()), motion.MotionWords(record["motions"], vocabulary))
+    return chair.Truth(found.corpus | moved.corpus, found.per_image | moved.per_image)
 
 
 def read_references(setting: Setting) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
