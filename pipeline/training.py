@@ -35,7 +35,7 @@ def encode_captions(decoder: Decoder, texts: Sequence[str], max_tokens: int) -> 
     """Start token, caption, end token for each text, and how many captions were cut to `max_tokens`."""
     rows, cut = [], 0
     for text in texts:
-        ids = decoder.tokenizer.encode(text)
+        ids = decoder.encode(text)
         cut += len(ids) > max_tokens
         rows.append([decoder.tokenizer.start, *ids[:max_tokens], decoder.tokenizer.end])
     return rows, cut

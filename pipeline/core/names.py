@@ -17,7 +17,7 @@ PLACES = (
     "settings.*", "settings.*.*", "sweeps.*", "answering.*", "answering.*.method", "answering.*.clip", "answering.*.looks_at/",
     "answering.*.looks_up/", "answering.*.settings.*",
     "projection.temperature.*", "embed.text.clips[]", "embed.text.corpora[]", "embed.images.clips[]", "embed.images.datasets[]",
-    "embed.regions.clips[]", "embed.regions.datasets[]",
+    "embed.regions.clips[]", "embed.regions.datasets[]", "embed.frames.clips[]", "embed.frames.datasets[]",
     "index.corpora[]", "tag.detectors[]", "tag.datasets[]", "tag.clips[]", "synthesis.corpora[]", "synthesis.clips[]",
     "synthesis.generator", "evaluation.judge", "evaluation.datasets[]", "systems.*.method", "systems.*.clip", "systems.*.corpus",
     "systems.*.decoder", "systems.*.recipe", "systems.*.suite", "systems.*.starts_from/", "systems.*.learns_from/",

@@ -87,6 +87,11 @@ def regions(clip: str, dataset: str) -> Path:
     return _at("features", clip, "regions", dataset)
 
 
+def frames(clip: str, dataset: str) -> Path:
+    """Key frames of each video, in the image table's order."""
+    return _at("features", clip, "frames", dataset)
+
+
 def tags(detector: str, dataset: str) -> Path:
     """What a detector found in a data set's pictures."""
     return _at("tags", detector, dataset)

@@ -20,6 +20,7 @@ from pipeline.core.tables import read_table
 from pipeline.features.encoders import Clip
 from pipeline.features.stores import Origin, write_shards
 from pipeline.images import locate, source_stamp
+from pipeline.videos import is_video
 
 
 def embed_text(clip_name: str, clip: Clip, corpus: str) -> None:
@@ -40,7 +41,11 @@ def embed_references(clip_name: str, clip: Clip, dataset: str, prompt: str) -> N
 def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
     """Write the store of a data set's pictures: one row per row of its image table, in that order."""
     folder, table = whole_if_sealed(paths.raw(dataset)), paths.image_table(dataset)
-    files = [locate(folder, name) for name in read_table(table, ["path"])["path"]]
+    names = read_table(table, ["path"])["path"]
+    if film := next(filter(is_video, names), None):
+        raise UserError(f"{table} lists videos, such as {film}: name {dataset} in embed.frames.datasets in params.yaml, and not in "
+                        "embed.images.datasets")
+    files = [locate(folder, name) for name in names]
     origin = origin_of(clip_name, clip, table)
     with resumable(paths.image_features(clip_name, dataset), __name__, origin=asdict(origin), batch=clip.params.batch,
                    files=[source_stamp(f) for f in files], **machine(clip)) as work:

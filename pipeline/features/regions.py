@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import zarr
+from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -28,8 +28,8 @@ from pipeline.core.tables import read_table
 from pipeline.features.embedding import machine, origin_of
 from pipeline.features.encoders import Clip
 from pipeline.features.patches import image_tokens
-from pipeline.features.stores import SHARD_ROWS, chunk_files, create, create_array, describe, fill
-from pipeline.images import locate, prepared_ahead, source_stamp
+from pipeline.features.stores import write_seeded_shards
+from pipeline.images import Source, locate, open_image, prepared_ahead, source_stamp
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,13 @@ def embed_regions(clip_name: str, clip: Clip, dataset: str, params: RegionParams
     origin, batch = origin_of(clip_name, clip, table), clip.params.batch
     with resumable(paths.regions(clip_name, dataset), __name__, origin=asdict(origin), batch=batch, regions=asdict(params),
                    files=[source_stamp(file) for file in files], **machine(clip)) as work:
-        root = create(work.output, (len(files), params.count, clip.width))
-        create_array(work.output / "seeds", (len(files),), "int64", -1)
-        for start, stop in work.shards(len(files), SHARD_ROWS, f"embed regions of {dataset} with {clip_name}", "images"):
-            features, seeds = [], []
-            for prepared in prepared_ahead(files[start:stop], batch, lambda picture: prepare(clip, picture)):
-                features.append(find(clip, prepared, params).features.numpy())
-                seeds += [each.seed for each in prepared]
-            fill(work.output, start, np.concatenate(features))
-            zarr.open_array(work.output / "seeds", mode="r+", zarr_format=3)[start:stop] = np.array(seeds, np.int64)
-            work.record(str(start), len(seeds), chunk_files(work.output, start))
-        describe(root, origin)
+        write_seeded_shards(work, (len(files), params.count, clip.width), origin, f"embed regions of {dataset} with {clip_name}", "images",
+                            lambda start, stop: _encode(clip, files[start:stop], params))
+
+
+def _encode(clip: Clip, files: Sequence[Source], params: RegionParams) -> tuple[NDArray[np.float32], list[int]]:
+    features, seeds = [], []
+    for prepared in prepared_ahead(files, clip.params.batch, lambda file: prepare(clip, open_image(file))):
+        features.append(find(clip, prepared, params).features.numpy())
+        seeds += [each.seed for each in prepared]
+    return np.concatenate(features), seeds

@@ -6,7 +6,7 @@ normalisation. Attributes say which model made them and from what; they hold no 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,19 @@ def write_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str,
     describe(root, replace(origin, truncated=sum(work.done.values())))
 
 
+def write_seeded_shards(work: Work, shape: tuple[int, ...], origin: Origin, label: str, noun: str,
+                        encode: Callable[[int, int], tuple[NDArray[np.float32], Sequence[int]]]) -> None:
+    """The same with `seeds` (N,) int64 beside the features: encode gives raw features and the seeds of these rows."""
+    root = create(work.output, shape)
+    create_array(work.output / "seeds", shape[:1], "int64", -1)
+    for start, stop in work.shards(shape[0], SHARD_ROWS, label, noun):
+        raw, seeds = encode(start, stop)
+        fill(work.output, start, raw)
+        zarr.open_array(work.output / "seeds", mode="r+", zarr_format=3)[start:stop] = np.array(seeds, np.int64)
+        work.record(str(start), len(seeds), chunk_files(work.output, start))
+    describe(root, origin)
+
+
 def write_store(path: Path, raw: NDArray[np.float32], origin: Origin) -> None:
     """Write a store of raw float32 features in one go, for what is small or computed at once."""
     zarr.open_group(path, mode="w", zarr_format=3)  # nothing of what lay there is kept
@@ -126,6 +139,11 @@ def read(path: Path) -> FeatureStore:
     if np.isnan(norms).any() or np.isnan(features).any():
         raise UserError(f"{path} lacks chunks: {repair(path)}")
     return FeatureStore(features, norms, origin, path)
+
+
+def read_seeds(path: Path) -> NDArray[np.int64]:
+    """The seeds (N,) of a store that was read."""
+    return np.asarray(zarr.open_array(path / "seeds", mode="r", zarr_format=3)[...])
 
 
 def forget_description(folder: Path) -> None:

@@ -41,6 +41,8 @@ class DecoderParams(StrictParams):
     dropout: within the GPT-2 from scratch, or on what LoRA reads.
     mapper: `linear` (DeCap) or `mlp` with one hidden layer twice as wide as the language model, ReLU (after Knight).
     max_tokens: longer captions are cut in training.
+    full_stop: captions are what stands before the first full stop, and it, in training, and are cut there, in lower case, when they are
+    written (Knight's released code, for videos).
     """
 
     pretrained: str | None = None
@@ -53,21 +55,24 @@ class DecoderParams(StrictParams):
     dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.1
     mapper: Literal["linear", "mlp"] = "mlp"
     max_tokens: Annotated[int, Field(ge=1, le=10_000)] = 40
+    full_stop: bool = False
 
 
 class Decoder(nn.Module):
     """A mapper and a language model. The mapper turns a condition into prefix embeddings (B, P, W) and their mask.
 
     What of the language model needs no gradient when it is given is frozen for good. source: where it lies, if a saved decoder is to name
-    it in place of its weights.
+    it in place of its weights. full_stop: as the parameter.
     """
 
-    def __init__(self, lm: nn.Module, tokenizer: CaptionTokenizer, mapper: nn.Module, source: Source | None = None) -> None:
+    def __init__(self, lm: nn.Module, tokenizer: CaptionTokenizer, mapper: nn.Module, source: Source | None = None,
+                 full_stop: bool = False) -> None:
         super().__init__()
         self.lm: Any = lm
         self.tokenizer = tokenizer
         self.mapper = mapper
         self.source = source
+        self.full_stop = full_stop
         self._trained = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
         self._lm_learns = any(name.startswith("lm.") for name in self._trained)
 
@@ -87,6 +92,14 @@ class Decoder(nn.Module):
         if not self._lm_learns:
             self.lm.eval()
         return self
+
+    def encode(self, caption: str) -> list[int]:
+        """A caption's tokens, as they are learnt."""
+        return self.tokenizer.encode(f"{caption.partition('.')[0].strip()}." if self.full_stop else caption)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text = self.tokenizer.decode(ids)
+        return text.partition(".")[0].strip().lower() if self.full_stop else text
 
     def _embed(self, condition: Condition, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Prefix, prompt and tokens as embeddings, and the mask of what counts of them."""
@@ -120,7 +133,7 @@ class Decoder(nn.Module):
             found = greedy(self._steps(condition, decoding.max_new_tokens), decoding, self.tokenizer.end, rescore)
         else:
             found = [ids for ids, in self._beams(condition, decoding, 1, rescore)]
-        return [self.tokenizer.decode(ids) for ids in found]
+        return [self._decode(ids) for ids in found]
 
     @torch.no_grad()
     def candidates(self, condition: Condition, decoding: Decoding, number: int, seeds: Sequence[int] | None = None,
@@ -131,7 +144,7 @@ class Decoder(nn.Module):
         else:
             steps = self._steps(condition, decoding.max_new_tokens)
             found = sample(steps, decoding, self.tokenizer.end, seeds, number, rescore)
-        return [[self.tokenizer.decode(ids) for ids in row] for row in found]
+        return [[self._decode(ids) for ids in row] for row in found]
 
     def roll_out(self, condition: Condition, length: int, temperature: float, generator: torch.Generator, hard: bool = True) -> Rollout:
         """A caption per row as distributions of tokens, through which gradients reach the mapper: see `language.rollout`."""
@@ -169,8 +182,10 @@ class Decoder(nn.Module):
             save(self.lm, folder / "lm")
         save_file({key: value.contiguous() for key, value in self.mapper.state_dict().items()}, folder / "mapper.safetensors")
         self.tokenizer.save(folder)
-        about = {"mapper": shape, "clip_width": clip_width, "tokens": "clip" if isinstance(self.tokenizer, ClipTokens) else "pretrained"}
-        write_json(folder / "decoder.json", about | ({"source": asdict(self.source), "lora": self._lm_learns} if self.source else {}))
+        tokens = "clip" if isinstance(self.tokenizer, ClipTokens) else "pretrained"
+        about: dict[str, Any] = {"mapper": shape, "clip_width": clip_width, "tokens": tokens}
+        about |= {"source": asdict(self.source), "lora": self._lm_learns} if self.source else {}
+        write_json(folder / "decoder.json", about | ({"full_stop": True} if self.full_stop else {}))
 
 
 MakeMapper = Callable[[int, int, str], nn.Module]
@@ -208,7 +223,8 @@ def build(params: DecoderParams, vocabulary: Path, clip_width: int, prefix_lengt
             bos_token_id=tokenizer.start, eos_token_id=tokenizer.end,
             activation_function="gelu_pytorch_tanh",  # GPT-2's own function, fused: a fifth less time
         ))
-    return Decoder(lm, tokenizer, make_mapper(clip_width, lm.get_input_embeddings().embedding_dim, params.mapper), source)
+    mapper = make_mapper(clip_width, lm.get_input_embeddings().embedding_dim, params.mapper)
+    return Decoder(lm, tokenizer, mapper, source, params.full_stop)
 
 
 def load(folder: Path, device: torch.device, make_mapper: MakeMapper) -> Decoder:
@@ -222,7 +238,8 @@ def load(folder: Path, device: torch.device, make_mapper: MakeMapper) -> Decoder
         if about.get("lora"):
             load_lora(lm, folder / "lm")
         tokenizer: CaptionTokenizer = ClipTokens.of(folder) if about["tokens"] == "clip" else LanguageModelTokens(str(folder / "tokenizer"))
-        decoder = Decoder(lm, tokenizer, make_mapper(about["clip_width"], lm.get_input_embeddings().embedding_dim, about["mapper"]), source)
+        mapper = make_mapper(about["clip_width"], lm.get_input_embeddings().embedding_dim, about["mapper"])
+        decoder = Decoder(lm, tokenizer, mapper, source, bool(about.get("full_stop")))
         decoder.mapper.load_state_dict(load_file(folder / "mapper.safetensors"))
         if about["tokens"] == "clip" and tokenizer.size != lm.config.vocab_size:
             raise ValueError(f"its tokenizer has {tokenizer.size} tokens, its language model {lm.config.vocab_size}")

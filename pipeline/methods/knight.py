@@ -1,4 +1,4 @@
-"""Knight: k-nearest-neighbour cross-modality mapping, for images ("From Association to Generation", Wang et al., IJCAI 2023).
+"""Knight: k-nearest-neighbour cross-modality mapping, for images and videos ("From Association to Generation", Wang et al., IJCAI 2023).
 
 Training and inference both see captions only: the k corpus captions nearest to the training caption, or to the image.
 """
@@ -6,7 +6,7 @@ Training and inference both see captions only: the k corpus captions nearest to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from pipeline.core.params import Spread, Whole
 from pipeline.features.retrieval import search
 from pipeline.language.condition import Condition
 from pipeline.methods.base import Method, MethodParams
-from pipeline.needs.base import Inputs, Need
+from pipeline.needs.base import Inputs, Need, PictureNeed
+from pipeline.needs.frames import Frames
 from pipeline.needs.images import Images
 from pipeline.needs.text import Neighbours, Sentences, Text
 
@@ -35,14 +36,29 @@ class KnightParams(MethodParams):
     normalized: bool = True
 
 
+@dataclass(frozen=True)
+class KnightCaptionParams(MethodParams):
+    """frames: what a video's prefix is made of. `pooled`: the k captions nearest to the mean of its key frames, as of a picture's feature.
+    `each`: for every key frame, in the order of time, the mean of the k captions nearest to it (paper: Eq. 7-8). `shuffled`: the same in
+    random order, as in the released code; the order follows from the video's pixels. Training is the same for all.
+    """
+
+    frames: Literal["pooled", "each", "shuffled"] = "pooled"
+
+
 class Knight(Method):
     paper = "Knight: From Association to Generation: Text-only Captioning by Unsupervised Cross-modal Mapping (Wang et al., IJCAI 2023)"
     supervision = "text"
     TrainParams = KnightParams
+    CaptionParams = KnightCaptionParams
 
     @property
     def learns_from(self) -> tuple[Need[Any], ...]:
         return Text(), Neighbours()
+
+    @property
+    def looks_at(self) -> tuple[PictureNeed[Any], ...]:
+        return (Images() if self.caption_params.frames == "pooled" else Frames(),)
 
     @property
     def looks_up(self) -> tuple[Need[Any], ...]:
@@ -64,12 +80,24 @@ class Knight(Method):
         return Condition.full(vectors_BKD + noise_BKD.to(vectors_BKD.device))
 
     def inference_condition(self, seen: Inputs, support: Inputs) -> Condition:
-        """Features of the k captions nearest to the image, most similar first: (B, k, D). Paper: section 3.2, Eq. 6."""
-        images_BD, sentences = seen.of(Images).float(), support.of(Text)
+        """Features of the k captions nearest to the image, most similar first: (B, k, D). Paper: section 3.2, Eq. 6. Of key frames the mean
+        of those of each: (B, F, D). Paper: section 3.3, Eq. 7-8."""
+        if self.caption_params.frames == "pooled":
+            return Condition.full(self._near(seen.of(Images).float(), support.of(Text)))
+        parts = seen.of(Frames)
+        frames_BFD = parts.features.float()
+        if self.caption_params.frames == "shuffled":
+            orders = [torch.randperm(frames_BFD.shape[1], generator=torch.Generator().manual_seed(seed)) for seed in parts.seeds.tolist()]
+            frames_BFD = torch.stack([frames[order.to(frames.device)] for frames, order in zip(frames_BFD, orders, strict=True)])
+        near_MKD = self._near(frames_BFD.flatten(0, 1), support.of(Text))
+        return Condition.full(near_MKD.mean(1).unflatten(0, frames_BFD.shape[:2]))
+
+    def _near(self, images_BD: Tensor, sentences: Sentences) -> Tensor:
+        """Features (B, k, D) of the captions nearest to images or frames; these themselves where k is 0."""
         if self.train.k == 0:
-            return Condition.full(images_BD[:, None])
+            return images_BD[:, None]
         _, near_BK = search(sentences.index, images_BD.cpu().numpy(), self.train.k)
-        return Condition.full(self._features(sentences, torch.from_numpy(near_BK).to(images_BD.device)))
+        return self._features(sentences, torch.from_numpy(near_BK).to(images_BD.device))
 
     def _features(self, corpus: Sentences, rows_BK: Tensor) -> Tensor:
         unit_BKD = corpus.features[rows_BK].float()

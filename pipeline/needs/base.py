@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from pipeline.core import paths
 from pipeline.core.artefacts import again
@@ -64,6 +65,25 @@ class Need(Generic[T]):
 
 
 @dataclass(frozen=True)
+class Parts:
+    """Parts of M pictures, such as regions, or key frames of M videos. features: (M, R, D) unit rows, float16 as stored. seeds: (M,)
+    int64, from their pixels, for what a method draws."""
+
+    features: Tensor
+    seeds: Tensor
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: Any) -> Parts:
+        return Parts(self.features[rows], self.seeds[rows])
+
+    def to(self, device: torch.device) -> Parts:
+        """The same on a device; seeds stay on the CPU, where noise is drawn."""
+        return Parts(self.features.to(device), self.seeds)
+
+
+@dataclass(frozen=True)
 class PictureNeed(Need[T]):
     """One kind of input that is of pictures: `T` has their number as length, and parts of it by their rows."""
 
@@ -86,6 +106,14 @@ class Maker(Protocol[T_co]):
 
     def make(self, prepared: Sequence[Any]) -> tuple[T_co, list[dict[str, Any]]]:
         """The input of prepared pictures, and what there is to say of each to a user."""
+
+
+@runtime_checkable
+class VideoMaker(Maker[T], Protocol[T]):
+    """Makes it of videos too."""
+
+    def join(self, of_frames: T, counts: Sequence[int]) -> T:
+        """The input of videos, from that of all their key frames: so many of each, one of a picture among them."""
 
 
 @dataclass(frozen=True)

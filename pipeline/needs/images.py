@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from pipeline.core import paths
 from pipeline.core.files import digest_file
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class Images(PictureNeed[Tensor]):
     """Unit rows (M, D), float16 as stored."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("image", "regions", "tagged")
+    kinds: ClassVar[tuple[str, ...]] = ("image", "frames", "regions", "tagged")
 
     def folders(self, clip: str, dataset: str) -> list[Path]:
         return [paths.image_features(clip, dataset)]
@@ -54,6 +55,12 @@ class ImageMaker:
 
     def make(self, prepared: Sequence[Tensor]) -> tuple[Tensor, list[dict[str, Any]]]:
         return torch.from_numpy(unit(self.clip.encode_pixels(prepared))), [{}] * len(prepared)
+
+    def join(self, of_frames: Tensor, counts: Sequence[int]) -> Tensor:
+        """The mean of a video's key frames."""
+        if max(counts) == 1:
+            return of_frames
+        return normalize(torch.stack([frames.mean(0) for frames in of_frames.split(list(counts))]), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -10,40 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-import zarr
-from torch import Tensor
 
 from pipeline.core import paths
 from pipeline.core.files import digest_file
 from pipeline.core.params import section
 from pipeline.features.regions import Prepared, RegionParams, boxes, find, prepare
-from pipeline.features.stores import read
-from pipeline.needs.base import Models, PictureNeed
+from pipeline.features.stores import read, read_seeds
+from pipeline.needs.base import Models, Parts, PictureNeed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipeline.features.encoders import Clip
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Regions of M pictures. features: (M, R, D) unit rows, float16 as stored. seeds: (M,) int64, from their pixels, for noise."""
-
-    features: Tensor
-    seeds: Tensor
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, rows: Any) -> Parts:
-        return Parts(self.features[rows], self.seeds[rows])
-
-    def to(self, device: torch.device) -> Parts:
-        """The same on a device; seeds stay on the CPU, where noise is drawn."""
-        return Parts(self.features.to(device), self.seeds)
 
 
 @dataclass(frozen=True)
@@ -57,8 +36,7 @@ class Regions(PictureNeed[Parts]):
 
     def load(self, clip: str, dataset: str) -> Parts:
         store = read(*self.folders(clip, dataset)).require(source_digest=digest_file(self.table(dataset)))
-        seeds = np.asarray(zarr.open_array(store.path / "seeds", mode="r", zarr_format=3)[...])
-        return Parts(torch.from_numpy(store.features), torch.from_numpy(seeds))
+        return Parts(torch.from_numpy(store.features), torch.from_numpy(read_seeds(store.path)))
 
     def maker(self, clip: Clip, params: dict[str, Any]) -> RegionMaker:
         return RegionMaker(clip, params)

@@ -39,7 +39,7 @@ class Tower:
 class TextTower(PictureNeed[Tower]):
     """It stands beside what is read of pictures, and has the weights that saw them."""
 
-    kinds = ("image", "regions", "tagged")
+    kinds = ("image", "frames", "regions", "tagged")
 
     def folders(self, clip: str, dataset: str) -> list[Path]:
         return [paths.foundation(clip)]
@@ -69,6 +69,10 @@ class TowerMaker:
 
     def make(self, prepared: Sequence[None]) -> tuple[Tower, list[dict[str, Any]]]:
         return Tower(self.clip.folder.name, self.clip.digest, self.clip), [{}] * len(prepared)
+
+    def join(self, of_frames: Tower, counts: Sequence[int]) -> Tower:
+        """The same for every video."""
+        return of_frames
 
 
 @cache
