@@ -25,15 +25,15 @@ def _options(debug: Debug = False) -> None:
 
 @app.command()
 def caption(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, videos, or folders of them.")],
     system: Annotated[str, typer.Option(help="A system of params.yaml that `dvc repro` has trained.")] = "knight",
     support: Annotated[str | None, typer.Option(help="Whose sentences are looked up (default: as in the first of its settings).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     explain: Annotated[bool, typer.Option(help="Show the nearest corpus captions, the caption's CLIP similarity, and what else the system "
-                                               "was told of: objects, regions, candidates to choose from.")] = False,
+                                               "was told of: objects, regions, key frames, candidates to choose from.")] = False,
     page: Annotated[Path | None, typer.Option(help="Explain in an HTML file too, with the pictures, and regions as boxes on them.")] = None,
 ) -> None:
-    """Caption pictures. A broken one is named and the rest captioned; the exit code is then 1."""
+    """Caption pictures and videos. A broken one is named and the rest captioned; the exit code is then 1."""
     wake_collector = rest_collector()
     from pipeline.photographs import caption_files
 

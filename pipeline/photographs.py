@@ -1,5 +1,5 @@
-"""`unpaired caption` and `unpaired answer`: pictures from anywhere, captioned in batches, where a broken one never stops the rest; or asked
-about."""
+"""`unpaired caption` and `unpaired answer`: pictures and videos from anywhere, captioned in batches, where a broken one never stops the
+rest; or asked about."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from pipeline import images, videos
 from pipeline.answering import answering_decoding
 from pipeline.answers import answering_of
 from pipeline.captioning import Captioner
@@ -20,17 +21,20 @@ from pipeline.core import paths
 from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError, printable
 from pipeline.core.files import UNWANTED, read_object
-from pipeline.core.params import check, load
+from pipeline.core.params import check, load, section
 from pipeline.features.encoders import Clip, load_clip
+from pipeline.features.frames import FrameParams
 from pipeline.features.retrieval import search
 from pipeline.features.stores import unit
 from pipeline.images import list_images, open_image
 from pipeline.language.decoding import Decoding
 from pipeline.methods.base import Candidate, Method
-from pipeline.needs.base import Inputs, Need, PictureNeed
+from pipeline.needs.base import Inputs, Need, PictureNeed, VideoMaker
+from pipeline.needs.frames import Frames
 from pipeline.needs.images import Images
 from pipeline.needs.text import Sentences, Text
 from pipeline.systems import Setting, System, find_system, settings_of
+from pipeline.videos import is_video, open_frames
 
 _NEAREST = 5
 
@@ -39,28 +43,30 @@ Show = Callable[[Path, str, dict[str, Any]], None]
 """What is done with a picture's file, its caption, and the reasons for it."""
 
 
-def caption_files(images: Sequence[Path], system_name: str, support: str | None, as_json: bool, explain: bool,
+def caption_files(arguments: Sequence[Path], system_name: str, support: str | None, as_json: bool, explain: bool,
                   show: Show | None = None) -> bool:
-    """Print one caption per picture as soon as its batch is done; True if every picture could be read. show: gets them too."""
+    """Print one caption per picture or video as soon as its batch is done; True if every one could be read. show: gets them too."""
     params = load()
     system = find_system(system_name, params)
-    files, whole = _expand(images)
+    files, whole = _expand(arguments)
     device = choose_device()
     clip = load_clip(system.clip, params, device)
     _say_limits(system.clip)
     captioner = Captioner(system_name, system, device)
-    eyes = Eyes(captioner, (*captioner.method.looks_at, *([Images()] if explain else [])), clip, params)
+    films = any(map(is_video, files))
+    explained: list[PictureNeed[Any]] = [Images(), *([Frames()] if films else [])] if explain else []
+    eyes = Eyes(captioner, (*captioner.method.looks_at, *explained), clip, params)
     looked_up = support or _support(system, captioner.method, params)
     sentences, nearest = captioner.support(looked_up), None
     if explain:
         captioner.require(Text().models(system.clip, looked_up))
         nearest = Text().load(system.clip, looked_up).to(device)
     decoding = check(Decoding, params.get("captioning"), "captioning")
-    for batch in _batches(files, min(decoding.batch, eyes.batch)):
+    for batch in _batches(files, max(1, min(decoding.batch, eyes.batch) // (eyes.frames if films else 1))):
         opened = []
         for file in batch:
             try:
-                opened.append((file, eyes.prepare(open_image(file))))
+                opened.append((file, eyes.open(file)))
             except UserError as error:
                 whole = False
                 print(f"error: {printable(str(error))}", file=sys.stderr)
@@ -72,6 +78,10 @@ def caption_files(images: Sequence[Path], system_name: str, support: str | None,
             captions = [each[0].text for each in candidates]
             reasons = [{**reason, **_chosen_from(each)} for reason, each in zip(reasons, candidates, strict=True)]
             reasons = _explain(seen.of(Images).numpy(), captions, clip, nearest, reasons)
+            if films:
+                shown = seen.of(Frames).features
+                reasons = [{**reason, "frames": _nearest_to_frames(frames.numpy(), nearest)} if is_video(file) else reason
+                           for (file, _), frames, reason in zip(opened, shown, reasons, strict=True)]
         else:
             captions, reasons = captioner.caption(seen, sentences, decoding), [{}] * len(opened)
         for (file, _), caption, reason in zip(opened, captions, reasons, strict=True):
@@ -89,39 +99,55 @@ def answer_file(picture: Path, question: str, system_name: str, support: str | N
     asked = " ".join(question.split())
     if not asked or UNWANTED.search(asked):
         raise UserError("the question is empty or holds what is no text: ask something, such as \"what colour is the car?\"")
-    opened, device = open_image(picture), choose_device()
+    device = choose_device()
     clip = load_clip(system.clip, params, device)
     _say_limits(system.clip)
     captioner = Captioner(system_name, system, device)
     eyes = Eyes(captioner, captioner.method.looks_at, clip, params)
     setting = next(iter(wanted.settings.values()), Setting(system.corpus, system.corpus))
-    seen, _ = eyes.see([eyes.prepare(opened)])
+    seen, _ = eyes.see([eyes.open(picture)])
     answer, = captioner.answer(seen, captioner.support(support or setting.support), [asked],
                                answering_decoding(system_name, wanted, setting, params))
     print(answer)
 
 
 class Eyes:
-    """Makes of pictures in memory what stores hold of others."""
+    """Makes of pictures and videos in memory what stores hold of others."""
 
     def __init__(self, captioner: Captioner, needs: Sequence[PictureNeed[Any]], clip: Clip, params: dict[str, Any]) -> None:
         """Raises `UserError` where a model is another one than the system was trained with."""
+        self._name, self._params = captioner.name, params
         self._makers = {type(need): need.maker(clip, params) for need in needs}
         for maker in self._makers.values():
             captioner.require(maker.models)
         self.batch = min(maker.batch for maker in self._makers.values())
 
-    def prepare(self, picture: Image.Image) -> list[Any]:
-        """What is kept of a picture until its batch is full."""
-        return [maker.prepare(picture) for maker in self._makers.values()]
+    @cached_property
+    def frames(self) -> int:
+        """Key frames of a video."""
+        return section(FrameParams, self._params, "frames").count
 
-    def see(self, prepared: Sequence[list[Any]]) -> tuple[Inputs, list[dict[str, Any]]]:
-        """What the method gets of prepared pictures, and what there is to say of each."""
+    def open(self, file: Path) -> list[list[Any]]:
+        """What is kept of a picture, or of each key frame of a video, until its batch is full. Raises `UserError` for a broken one, and for
+        a video where the system looks at single pictures."""
+        if is_video(file) and (single := [kind.__name__ for kind, maker in self._makers.items() if not isinstance(maker, VideoMaker)]):
+            raise UserError(f"{file} is a video, but {self._name} is given {' and '.join(single)}, which are made of single pictures: name "
+                            "a system that looks at whole pictures, or at frames")
+        pictures = open_frames(file, self.frames) if is_video(file) else [open_image(file)]
+        return [[maker.prepare(picture) for maker in self._makers.values()] for picture in pictures]
+
+    def see(self, opened: Sequence[list[list[Any]]]) -> tuple[Inputs, list[dict[str, Any]]]:
+        """What the method gets of opened pictures and videos, and what there is to say of each."""
         values: dict[type[Need[Any]], Any] = {}
-        said = [dict[str, Any]() for _ in prepared]
+        said = [dict[str, Any]() for _ in opened]
+        counts = [len(frames) for frames in opened]
+        prepared = [frame for frames in opened for frame in frames]
         for (kind, maker), parts in zip(self._makers.items(), zip(*prepared, strict=True), strict=True):
             values[kind], more = maker.make(parts)
-            said = [{**before, **after} for before, after in zip(said, more, strict=True)]
+            if isinstance(maker, VideoMaker):
+                values[kind] = maker.join(values[kind], counts)
+            firsts = np.cumsum([0, *counts[:-1]]).tolist()
+            said = [{**before, **more[first]} for before, first in zip(said, firsts, strict=True)]
         return Inputs(values), said
 
 
@@ -130,13 +156,13 @@ def _support(system: System, method: Method, params: dict[str, Any]) -> str:
     return next((setting.support for setting in settings_of(system, method, params).values()), system.corpus)
 
 
-def _expand(images: Sequence[Path]) -> tuple[list[Path], bool]:
+def _expand(arguments: Sequence[Path]) -> tuple[list[Path], bool]:
     """Files of all arguments; an empty folder is reported, not fatal, as long as anything else is there."""
     files: list[Path] = []
     whole = True
-    for path in images:
+    for path in arguments:
         try:
-            pictures, others = list_images(path)
+            pictures, others = list_images(path, images.SUFFIXES | videos.SUFFIXES)
             files += pictures
             for other in others:
                 whole = whole and not other.is_symlink()
@@ -162,6 +188,13 @@ def _explain(features: np.ndarray, captions: list[str], clip: Clip, corpus: Sent
     return reasons
 
 
+def _nearest_to_frames(features: np.ndarray, corpus: Sentences) -> list[dict[str, Any]]:
+    """Of each key frame the nearest corpus caption."""
+    similarity, rows = search(corpus.index, features, 1)
+    return [{"caption": corpus.texts[row], "similarity": round(score, 4)}
+            for score, row in zip(similarity[:, 0].tolist(), rows[:, 0].tolist(), strict=True)]
+
+
 def _chosen_from(candidates: Sequence[Candidate]) -> dict[str, Any]:
     """The candidates, best first, where there was a choice."""
     scored = [{"caption": each.text, "score": round(each.score, 4)} for each in candidates if each.score is not None]
@@ -183,6 +216,8 @@ def _print(file: Path, caption: str, reason: dict[str, Any], as_json: bool) -> N
         print(f"  CLIP similarity of this caption: {reason['clip_similarity']:.3f}")
         for near in reason["nearest"]:
             print(f"  {near['similarity']:.3f}  {near['caption']}")
+        for number, near in enumerate(reason.get("frames", []), 1):
+            print(f"  key frame {number}: {near['similarity']:.3f}  {near['caption']}")
         for each in reason.get("candidates", []):
             print(f"  candidate: {each['score']:.3f}  {each['caption']}")
         for region in reason.get("regions", []):

@@ -19,6 +19,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, read_json, read_object
 from pipeline.core.params import entries, section
 from pipeline.core.tables import read_captions, read_table
+from pipeline.features.frames import FrameParams
 from pipeline.methods import find_method
 from pipeline.metrics.bootstrap import Comparison, compare
 from pipeline.metrics.judge import EvaluationParams
@@ -83,7 +84,7 @@ class Result:
 class SettingResults:
     """One setting: results by the primary metric, lowest first, and the systems that it does not apply to.
 
-    references and files (path below the raw folder): by image id, of the tested split.
+    references and files (path below the raw folder): by image id, of the tested split. frames: that a video is shown by.
     """
 
     name: str
@@ -92,6 +93,7 @@ class SettingResults:
     absent: tuple[RunSystem, ...]
     references: dict[str, list[str]]
     files: dict[str, str]
+    frames: int
 
     @property
     def best(self) -> Result | None:
@@ -115,7 +117,7 @@ class Report:
     """All that the page shows.
 
     datasets: extraction reports by name. protocol: label and what it was, by system where they differ. synthetic: None where nothing was
-    drawn.
+    drawn. frames: that a video is shown by.
     """
 
     systems: tuple[RunSystem, ...]
@@ -128,6 +130,7 @@ class Report:
     answered: tuple[Answered, ...]
     sweeps: tuple[Sweep, ...]
     seed: int
+    frames: int
 
 
 def gather(params: dict[str, Any]) -> Report:
@@ -143,7 +146,8 @@ def gather(params: dict[str, Any]) -> Report:
     return Report(systems, settings, _differences(settings, evaluation), _protocol(settings),
                   {name: read_json(whole(paths.corpus(name) / "report.json")) for name in datasets},
                   gather_synthetic(params), _language_models(systems, params), gather_answers(params, evaluation.seed),
-                  tuple(sweep_of(name, rows, TASK, evaluation) for name, rows in tables.items()), evaluation.seed)
+                  tuple(sweep_of(name, rows, TASK, evaluation) for name, rows in tables.items()), evaluation.seed,
+                  section(FrameParams, params, "frames").count)
 
 
 def _language_models(systems: Iterable[RunSystem], params: dict[str, Any]) -> tuple[LanguageModel, ...]:
@@ -186,7 +190,8 @@ def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, 
         if not result.captions.keys() == references.keys() == files.keys():
             raise _foreign(result.system.name, name, setting)
     absent = tuple(run for run in tested if run not in applies)
-    return SettingResults(name, setting, tuple(results), absent, references, files)
+    shown = name if len(params["settings"]) == 1 else f"{name} ({suite})"
+    return SettingResults(shown, setting, tuple(results), absent, references, files, section(FrameParams, params, "frames").count)
 
 
 def _foreign(system: str, name: str, setting: Setting) -> UserError:

@@ -9,6 +9,8 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import replace
+from pipeline.core.params import load, section
+from pipeline.features.frames import FrameParams
 from pipeline.photographs import Show, readable
 from pipeline.report.pictures import embed
 from pipeline.report.templates import environment, style
@@ -25,9 +27,10 @@ def explained_page(file: Path, system: str) -> Iterator[Show]:
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror}): name a file in a folder that is there") from None
     shown: list[dict[str, Any]] = []
+    frames = section(FrameParams, load(), "frames").count
 
     def show(picture: Path, caption: str, reason: dict[str, Any]) -> None:
-        shown.append({"name": readable(Path(picture.name)), "image": embed(picture), "caption": caption, **reason})
+        shown.append({"name": readable(Path(picture.name)), "image": embed(picture, frames), "caption": caption, **reason})
 
     try:
         yield show

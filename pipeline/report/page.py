@@ -16,6 +16,7 @@ from pipeline.report.questions import beaten
 from pipeline.report.synthetic import RECALLS, WEAK
 from pipeline.report.templates import environment, style
 from pipeline.tasks import answer
+from pipeline.tasks.base import Metric
 from pipeline.tasks.caption import TASK
 
 SUPERVISION = {
@@ -33,10 +34,11 @@ EMPTY = "Captions without a word; they count in every score."
 
 @dataclass(frozen=True)
 class SettingView:
-    """A setting as the page shows it. tops: the best value of each metric, as printed; plot: SVG."""
+    """A setting as the page shows it. metrics: those that a system there has; tops: the best value of each, as printed; plot: SVG."""
 
     data: SettingResults
     anchor: str
+    metrics: tuple[Metric, ...]
     tops: dict[str, str]
     plot: Markup
     pictures: list[Picture]
@@ -54,7 +56,8 @@ def write_report(params: dict[str, Any]) -> None:
 def render(report: Report) -> str:
     """The page's HTML; the same report gives the same bytes."""
     templates = environment()
-    templates.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text, "embed": embed,
+    templates.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text,
+                            "embed": lambda file: embed(file, report.frames),
                             "beaten": beaten, "lower_first": lambda text: text[:1].lower() + text[1:]}
     curves = [(run, Markup(plots.training_curve(run, f"training-{i}"))) for i, run in enumerate(report.systems, 1) if run.evaluations]
     sweep_plots = {(s, p): Markup(plots.sweep_curves(plot, TASK, f"sweep-{s}-{p}"))
@@ -71,12 +74,13 @@ def render(report: Report) -> str:
 
 
 def _view(setting: SettingResults, number: int, seed: int) -> SettingView:
-    scored = {metric: [result.scores[metric.name].value for result in setting.results if metric.name in result.scores]
+    scored = {metric.name: [result.scores[metric.name].value for result in setting.results if metric.name in result.scores]
               for metric in METRICS}
-    tops = {metric.name: score(metric.best(values), metric.digits) for metric, values in scored.items() if values}
+    tops = {metric.name: score(metric.best(scored[metric.name]), metric.digits) for metric in METRICS if scored[metric.name]}
     plot = Markup(plots.score_dots(setting.results, TASK, f"{TASK.primary.lower()}-{number}")) if setting.results else Markup("")
     best, worst = extremes(setting, setting.best) if setting.best else ([], [])
-    return SettingView(setting, f"setting-{number}", tops, plot, chosen(setting, seed), best, worst)
+    metrics = tuple(metric for metric in METRICS if scored[metric.name] or not setting.results)
+    return SettingView(setting, f"setting-{number}", metrics, tops, plot, chosen(setting, seed), best, worst)
 
 
 def score(value: float, digits: int = 1) -> str:

@@ -13,6 +13,7 @@ from pipeline.core import paths
 from pipeline.core.artefacts import whole_if_sealed
 from pipeline.images import Source, locate, open_image
 from pipeline.report.data import Result, SettingResults
+from pipeline.videos import is_video, open_frames, strip
 
 SHOWN = 8
 EXTREMES = 4
@@ -31,12 +32,13 @@ class Caption:
 
 @dataclass(frozen=True)
 class Embedded:
-    """An image file inside the page. source: data URI. tiny: to be enlarged without smoothing."""
+    """An image file inside the page, or a strip of a video's key frames. source: data URI. tiny: to be enlarged without smoothing."""
 
     source: str
     width: int
     height: int
     tiny: bool
+    strip: bool
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,20 @@ def extremes(setting: SettingResults, result: Result) -> tuple[list[Picture], li
             [_picture(setting, image_id, (result,)) for image_id in worst])
 
 
-def embed(file: Source) -> Embedded:
-    """An image file for the page, a large one as its thumbnail; `UserError` for a missing or broken one."""
+def embed(file: Source, frames: int) -> Embedded:
+    """An image file for the page, a large one as its thumbnail, and a video as a strip of so many key frames; `UserError` for a missing or
+    broken one."""
+    if is_video(file.name):
+        image = strip(open_frames(file, frames), _LONGEST // 2)
+        return Embedded(_data_uri(image), image.width, image.height, tiny=False, strip=True)
     image = open_image(file)
     tiny = max(image.size) <= _TINY
     image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-    return Embedded(_data_uri(image), image.width, image.height, tiny)
+    return Embedded(_data_uri(image), image.width, image.height, tiny, strip=False)
 
 
 def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
-    image = embed(locate(whole_if_sealed(paths.raw(setting.setting.test)), setting.files[image_id]))
+    image = embed(locate(whole_if_sealed(paths.raw(setting.setting.test)), setting.files[image_id]), setting.frames)
     captions = tuple(Caption(r.system.name, r.captions[image_id], r.items[image_id]) for r in results)
     return Picture(**asdict(image), image_id=image_id, references=tuple(setting.references[image_id]), captions=captions)
 
