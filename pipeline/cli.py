@@ -110,6 +110,35 @@ def sweep(name: Annotated[str, typer.Argument(help="An entry of `sweeps` in para
     run_sweep(name)
 
 
+judge = typer.Typer(no_args_is_help=True, help="Human evaluation: which of two systems' captions people prefer, blind.")
+app.add_typer(judge, name="judge")
+
+
+@judge.command("export")
+def judge_export(
+    systems: Annotated[tuple[str, str], typer.Argument(help="Two systems that `dvc repro` has run, tested on the same pictures.")],
+    out: Annotated[Path, typer.Argument(help="A folder for sheet.html, which goes to raters, and key.json, which does not.")],
+    setting: Annotated[str | None, typer.Option(help="Where both were tested (default: the first that they share).")] = None,
+    number: Annotated[int, typer.Option(help="Pictures.")] = 100,
+    seed: Annotated[int, typer.Option(help="Which pictures, in which order, whose caption on which side.")] = 0,
+) -> None:
+    """Write a blind sheet: one page that needs nothing else, on which raters choose between two captions of each picture."""
+    from pipeline.human.sheet import export
+
+    typer.echo(export(systems, setting, number, seed, out))
+
+
+@judge.command("score")
+def judge_score(
+    key: Annotated[Path, typer.Argument(help="key.json of the sheet.")],
+    answers: Annotated[list[Path], typer.Argument(help="The files that raters saved.")],
+) -> None:
+    """Whose captions raters prefer, with intervals over pictures, and how far they agree."""
+    from pipeline.human.ratings import score, table
+
+    typer.echo(table(*score(key, answers)))
+
+
 def main() -> None:
     """Run the command: an expected error is one line and exit code 1."""
     quiet_interrupts()

@@ -24,6 +24,7 @@ LAYERS = [
     ["pipeline.evaluation"],
     ["pipeline.sweep_table", "pipeline.sweeps", "pipeline.photographs", "pipeline.doctor"],
     ["pipeline.report"],
+    ["pipeline.human"],
     ["pipeline.cli", "stages"],
 ]
 FILES = sorted(file.relative_to(ROOT).as_posix() for folder in ("pipeline", "stages") for file in (ROOT / folder).rglob("*.py"))

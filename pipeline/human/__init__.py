@@ -1,0 +1,1 @@
+"""Human evaluation: a blind pairwise sheet for raters, and what their answers say."""
