@@ -18,6 +18,7 @@ METHODS = {
     "decap": "pipeline.methods.decap:DeCap",
     "knight": "pipeline.methods.knight:Knight",
     "maccap": "pipeline.methods.maccap:MacCap",
+    "self-supervised": "pipeline.methods.self_supervised:SelfSupervised",
     "syntic": "pipeline.methods.syntic:SynTIC",
 }
 

@@ -58,6 +58,7 @@ NEEDS: dict[str, tuple[set[type[Need[Any]]], ...]] = {
     "raw": (set(), {Images}, set()), "clipre": (set(), {Images}, {Text}), "capdec": ({Text}, {Images}, set()),
     "decap": ({Text}, {Images}, {Text}), "knight": ({Text, Neighbours}, {Images}, {Text}), "clipcap": ({Images}, {Images}, set()),
     "maccap": ({Text}, {Images, Regions, TextTower}, set()),
+    "self-supervised": ({Images, TextTower}, {Images}, set()),
     "syntic": ({PseudoFeatures, Objects}, {Images, Objects}, {Text}),
 }
 
