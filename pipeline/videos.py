@@ -6,10 +6,12 @@ import bisect
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
+import numpy as np
 from PIL import Image
 
 from pipeline.core.errors import UserError
@@ -19,6 +21,16 @@ from pipeline.images import Member, Source, in_shard, open_image
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp"})
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,h264,hevc,m4v,ivf,obu,av1,gif,dv,nut"
 """What may be read: each holds its pictures itself. Playlists, which name other files and addresses, are none of them."""
+_INDEXED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+"""Containers that say where key frames are, by the times that packets have. A seek in others may land behind the frame that is wanted, and
+packets of AVI have times of their own."""
+_STRETCH = 4  # pixels further from square are taken for a mistake in the header
+_TURNS = {
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT, (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM, (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE, (0, 1, -1, 0): Image.Transpose.ROTATE_270, (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+}
+"""By the signs of the matrix (a, b, c, d) that brings a frame to the screen: x' = a x + c y, y' = b x + d y."""
 _ATTACHED = av.stream.Disposition.attached_pic  # the cover of a song
 
 
@@ -27,6 +39,19 @@ class _Frame(NamedTuple):
 
     time: int
     is_key: bool
+
+
+class _File:
+    """What FFmpeg reads. A place that no file has, where broken ones send it, is refused by a number: PyAV would print what is raised."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+
+    def seek(self, offset: int, whence: int) -> int:
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
 
 
 def is_video(name: str | Path) -> bool:
@@ -45,17 +70,14 @@ def key_frames(source: Source, count: int) -> list[Image.Image]:
     one with fewer frames repeats some. Knight's released code steps by total // count, which leaves up to count - 1 frames more at the end.
 
     Which frames there are is read from the packets, not from what the file says of its length; frames are decoded from the key frame before
-    each that is wanted, one at a time in memory. Rotation and the shape of pixels are applied. Of several streams FFmpeg's choice is taken.
+    each that is wanted, one at a time in memory. Where a container has no index of its key frames (AVI, MPEG, FLV and bare streams), or the
+    decoder shows other frames than it names, all are decoded, twice: to count them, and to take some. Quarter turns, mirroring and the
+    shape of pixels are applied. Of several streams FFmpeg's choice is taken.
     Raises `UserError` naming the file when it is missing, broken, cut off, no video, or too large.
     """
     with _opened(source) as (container, stream):
-        frames = _frames(container, stream)
-        if frames is None:
-            return [_picture(frame) for frame in _read_through(container, stream, count)]
-        times = sorted(frame.time for frame in frames)
-        wanted = [times[i * len(times) // count] for i in range(count)]
-        pictures = {time: _picture(frame) for time, frame in _seek(container, stream, frames, sorted(set(wanted)))}
-        return [pictures[time] for time in wanted]
+        pictures = _sought(container, stream, count) if container.format.name in _INDEXED else None
+    return pictures or _read_through(source, count)
 
 
 @contextmanager
@@ -84,10 +106,10 @@ def _stream(source: Source) -> Iterator[Any]:
     if isinstance(source, Member):
         with source.tar.open("rb") as tar:
             tar.seek(source.offset)
-            yield io.BytesIO(tar.read(source.size))
+            yield _File(io.BytesIO(tar.read(source.size)))
     else:
         with regular(source).open("rb") as file:  # FFmpeg would take some names for addresses
-            yield file
+            yield _File(file)
 
 
 def _why(error: BaseException) -> str:
@@ -96,59 +118,65 @@ def _why(error: BaseException) -> str:
 
 
 def _frames(container: Any, stream: Any) -> list[_Frame] | None:
-    """All frames of a stream, from its packets, undecoded; None where these do not say when they are shown."""
-    frames, known = [], True
+    """All frames of a stream, from its packets, undecoded; None where these do not say when each is shown, or name no key frame."""
+    frames = []
     for packet in container.demux(stream):
         if packet.size and not packet.is_discard:
-            known = known and packet.pts is not None
-            frames.append(_Frame(packet.pts or 0, packet.is_keyframe))
-    if not frames:
-        raise ValueError("it has no frames")
-    return frames if known and len({frame.time for frame in frames}) == len(frames) else None
+            if packet.is_corrupt:
+                raise ValueError("cut off within a frame")
+            if packet.pts is None:
+                return None
+            frames.append(_Frame(packet.pts, packet.is_keyframe))
+    every_once = len({frame.time for frame in frames}) == len(frames)
+    return frames if every_once and any(frame.is_key for frame in frames) else None
 
 
-def _seek(container: Any, stream: Any, frames: Sequence[_Frame], wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    """The decoded frames at these times, which rise."""
-    keys = sorted(frame.time for frame in frames if frame.is_key)
+def _sought(container: Any, stream: Any, count: int) -> list[Image.Image] | None:
+    """The key frames, each decoded from the key frame before it; None where one of them is not to be had so."""
+    frames = _frames(container, stream)
+    if frames is None:
+        return None
+    times, keys = sorted(frame.time for frame in frames), sorted(frame.time for frame in frames if frame.is_key)
+    wanted = [times[i * len(times) // count] for i in range(count)]
+    pictures: dict[int, Image.Image] = {}
     decoded: Iterator[Any] = iter(())
-    last: Any = None
-    for time in wanted:
-        key = keys[max(bisect.bisect_right(keys, time) - 1, 0)] if keys else frames[0].time
-        if last is None or last.pts < key:
+    reached = keys[0] - 1
+    for time in sorted(set(wanted)):
+        key = keys[max(bisect.bisect_right(keys, time) - 1, 0)]
+        if reached < key:
             container.seek(key, stream=stream)
             decoded = container.decode(stream)
-        for last in decoded:
-            if last.pts is not None and last.pts >= time:
-                break
-        if last is None or last.pts is None or last.pts < time:
-            raise ValueError(f"cut off: nothing can be decoded at {float(time * stream.time_base):.2f} s")
-        yield time, last
+        frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= time), None)
+        if frame is None or frame.pts != time:
+            return None
+        pictures[time], reached = _picture(frame, stream), time
+    return [pictures[time] for time in wanted]
 
 
-def _read_through(container: Any, stream: Any, count: int) -> Iterator[Any]:
-    """The same by decoding everything, twice: to count frames, and to take some."""
-    total = 0
-    for _ in _again(container, stream):
-        total += 1
-    if not total:
-        raise ValueError("it has no frames")
+def _read_through(source: Source, count: int) -> list[Image.Image]:
+    """The same by decoding everything, twice."""
+    with _opened(source) as (container, stream):
+        total = sum(1 for _ in container.decode(stream))
+        if not total:
+            raise ValueError("it has no frames")
     wanted = [i * total // count for i in range(count)]
-    for number, frame in enumerate(_again(container, stream)):
-        for _ in range(wanted.count(number)):
-            yield frame
+    with _opened(source) as (container, stream):
+        shown = enumerate(islice(container.decode(stream), wanted[-1] + 1))
+        pictures = {number: _picture(frame, stream) for number, frame in shown if number in wanted}
+    return [pictures[number] for number in wanted]
 
 
-def _again(container: Any, stream: Any) -> Iterator[Any]:
-    container.seek(stream.start_time or 0, stream=stream)
-    return iter(container.decode(stream))
-
-
-def _picture(frame: Any) -> Image.Image:
-    """A decoded frame as a viewer shows it."""
+def _picture(frame: Any, stream: Any) -> Image.Image:
+    """A decoded frame as a viewer shows it. `ValueError` where part of it was made up."""
+    if frame.is_corrupt:
+        raise ValueError("cut off or damaged within a frame that is wanted")
     picture: Image.Image = frame.to_image()
-    if frame.rotation % 360:
-        picture = picture.rotate(frame.rotation, expand=True)
-    return picture
+    shape = stream.sample_aspect_ratio  # of a pixel, width to height
+    if shape and shape != 1 and 1 / _STRETCH <= shape <= _STRETCH:
+        picture = picture.resize((max(1, round(picture.width * shape)), picture.height), Image.Resampling.BICUBIC)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    turned = _TURNS.get(tuple(np.sign(np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]]))) if matrix else None
+    return picture if turned is None else picture.transpose(turned)
 
 
 def strip(frames: Sequence[Image.Image], height: int) -> Image.Image:
