@@ -22,7 +22,7 @@ from pipeline.core.workers import workers
 from pipeline.images import write_pictures
 from pipeline.videos import write_video
 from pipeline.world.captions import NO_THINGS, colour_words, describe, synonyms
-from pipeline.world.films import RATE, describe_film, film_record, film_stream, frames, motion_words, sample_film
+from pipeline.world.films import FILM_SIZE, RATE, describe_film, film_record, film_stream, frames, motion_words, sample_film
 from pipeline.world.questions import ask, question_stream
 from pipeline.world.scenes import IMAGE_SIZE, STYLES, generator, render, sample_scene, to_record
 from pipeline.world.sprites import CLASSES
@@ -147,14 +147,18 @@ def instances(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     for image in pictured:
         for thing in image["scene"]["things"]:
-            left, top, right, bottom = (round(IMAGE_SIZE * edge, 2) for edge in thing["box"])
+            left, top, right, bottom = (round(_size(image) * edge, 2) for edge in thing["box"])
             width, height = round(right - left, 2), round(bottom - top, 2)
             annotations.append({"id": len(annotations), "image_id": image["imgid"], "category_id": CLASSES.index(thing["name"]),
                                 "bbox": [left, top, width, height], "area": round(width * height, 2), "iscrowd": 0,
                                 "colour": thing["colour"], **({"motions": thing["motions"]} if "motions" in thing else {})})
-    listed = [{"id": image["imgid"], "file_name": image["filename"], "width": IMAGE_SIZE, "height": IMAGE_SIZE} for image in pictured]
+    listed = [{"id": image["imgid"], "file_name": image["filename"], "width": _size(image), "height": _size(image)} for image in pictured]
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
     return {"images": listed, "annotations": annotations, "categories": categories}
+
+
+def _size(image: dict[str, Any]) -> int:
+    return FILM_SIZE if "frames" in image["scene"] else IMAGE_SIZE
 
 
 _Drawn = tuple[dict[str, Any], list[str], Image.Image | None]

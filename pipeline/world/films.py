@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.world.captions import KINDS, PLACES, describe, phrase, pick
-from pipeline.world.scenes import POOLS, STYLES, Scene, Thing, canvas, sample_scene, to_record
+from pipeline.world.scenes import IMAGE_SIZE, POOLS, STYLES, Scene, Thing, canvas, sample_scene, to_record
 
 RATE = 8  # frames a second
+FILM_SIZE = 2 * IMAGE_SIZE  # a scene before it is reduced, since video halves the resolution of colours
 _SHORTEST, _LONGEST = 8, 24  # frames of a film
 _LIGHT = ("ball", "apple", "cup", "umbrella", "flower")  # they fall, or are thrown up, though they live on the ground
 _GOING = {
@@ -84,7 +85,7 @@ def sample_film(style: str, rng: np.random.Generator) -> Film:
 
 
 def frames(film: Film) -> list[Image.Image]:
-    """RGB, 128 x 128: twice a picture's size, since video halves the resolution of colours."""
+    """RGB, 128 x 128."""
     return [canvas(film.at(number / (film.frames - 1))) for number in range(film.frames)]
 
 
