@@ -28,10 +28,12 @@ def tiny_params() -> dict[str, Any]:
     """params.yaml as shipped, with sizes cut down and four systems left."""
     params = read_params(ROOT)
     for section in (params["world"], params["extract"]):
-        del section["album"], section["scenes-pairs"]
+        del section["album"], section["scenes-pairs"], section["films"], section["films-pairs"]
     params["embed"]["text"]["corpora"] = params["evaluation"]["datasets"] = ["scenes"]
     params["embed"]["images"]["datasets"] = params["tag"]["datasets"] = ["scenes", "scenes-drawn"]
-    params["embed"]["regions"]["datasets"] = ["scenes"]
+    params["embed"]["regions"]["datasets"] = params["index"]["corpora"] = ["scenes"]
+    params["embed"]["frames"] = {"clips": [], "datasets": []}
+    del params["settings"]["films"]
     setting = {"test": "scenes", "support": "scenes"}
     params["settings"]["pictures"] = {"in-domain": setting, "validation": {**setting, "split": "val"}}
     params["world"]["scenes"].update(corpus=120, unlabelled=2, val=10, test=24)

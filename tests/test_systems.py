@@ -70,7 +70,8 @@ def test_an_unknown_system_is_answered_with_the_nearest_one(user_error):
 @pytest.mark.parametrize(("changes", "named"), [
     ({"learns_from": "micro/image", "learns_with": "micro/image"},
      "systems.mine.learns_with is 'micro/image', which holds no Text: name text there, or in learns_from"),
-    ({"looks_at": "micro/text"}, "systems.mine.looks_at is 'micro/text', which holds no Images: name image or regions or tagged there"),
+    ({"looks_at": "micro/text"},
+     "systems.mine.looks_at is 'micro/text', which holds no Images: name image or frames or regions or tagged there"),
     ({"looks_up": "micro/image"}, "systems.mine.looks_up is 'micro/image', which holds no Text: name text there"),
     ({**SYNTIC, "learns_from": "micro/text"}, "holds no PseudoFeatures: name synthetic there, or in learns_from"),
     ({**SYNTIC, "learns_with": "micro/text"}, "learns_with is 'micro/text', which holds no Objects: name tagged there, or in learns_from"),

@@ -43,6 +43,7 @@ PARAMS: dict[str, Any] = {
     },
     "settings": {"pictures": {"in-domain": {"test": "scenes", "support": "scenes"}}},
     "captioning": {"beams": 2, "max_new_tokens": 6, "batch": 3},
+    "frames": {"count": 5},
 }
 
 

@@ -39,7 +39,8 @@ def test_a_name_that_could_mean_something_else_is_refused_in_one_line(name: obje
     lambda name: paths.text_features(name, "d"),
     lambda name: paths.neighbours("c", name), lambda name: paths.reference_features("c", name), lambda name: paths.refined("c", name),
     lambda name: paths.projections(name, "d"), paths.model, paths.curve, paths.captions, lambda name: paths.captions_file("s", name),
-    lambda name: paths.regions(name, "d"), lambda name: paths.regions("c", name), paths.answers, paths.answer_scores, paths.answer_metrics,
+    lambda name: paths.regions(name, "d"), lambda name: paths.regions("c", name), lambda name: paths.frames(name, "d"),
+    lambda name: paths.frames("c", name), paths.answers, paths.answer_scores, paths.answer_metrics,
     paths.metrics, paths.scores, lambda name: paths.scores_file("s", name), paths.sweep, paths.trained,
 ])
 def test_no_path_is_built_from_such_a_name(place: Callable[[str], Path], user_error) -> None:

@@ -132,8 +132,7 @@ def test_a_store_holds_the_regions_of_the_tables_pictures_and_what_their_noise_f
 
 
 def test_regions_killed_and_resumed_are_the_same_bytes(pictures, tiny_clip: Clip, tmp_path: Path, monkeypatch) -> None:
-    for module in (stores, regions):
-        monkeypatch.setattr(module, "SHARD_ROWS", 2)
+    monkeypatch.setattr(stores, "SHARD_ROWS", 2)
     shutil.copytree(tmp_path, other := tmp_path.with_name(f"{tmp_path.name}-other"))
     embed_regions("tiny", tiny_clip, "scenes", PARAMS)
     calls: list[int] = []

@@ -45,6 +45,7 @@ PARAMS: dict[str, Any] = {
         "target-support": {"test": "album", "support": "album"},
     }},
     "evaluation": {"judge": "judge", "samples": 50, "seed": 0, "prompt": ""},
+    "frames": {"count": 5},
 }
 CIDER = {"capdec": 40.0, "knight": 60.0, "clipre": 20.0}  # of the systems that are there
 
@@ -311,7 +312,8 @@ def test_systems_stand_in_the_settings_of_their_own_suite_alone(project: Path) -
     settings = gather(params).settings
     shown = [([result.system.name for result in setting.results], [run.name for run in setting.absent]) for setting in settings]
     assert shown == [(["clipre", "capdec"], []), (["clipre", "capdec"], []), (["clipre"], ["capdec"]), (["knight"], [])]
-    assert [setting.name for setting in settings] == ["in-domain", "cross-domain", "target-support", "in-domain"]
+    assert [setting.name for setting in settings] == ["in-domain (pictures)", "cross-domain (pictures)", "target-support (pictures)",
+                                                      "in-domain (others)"]
     page = Loads(render(gather(params)))
     assert len(page.ids) == len(set(page.ids))
 
@@ -336,7 +338,7 @@ def test_differences_to_the_best_system_are_paired_by_image(project: Path) -> No
     edit_table(paths.scores("clipre") / "in-domain.parquet", table.take(np.arange(IMAGES)[::-1]))
     assert gather(PARAMS).differences == before
     assert [(row.metric, row.a, row.b) for rows in before for row in rows] == [
-        (metric, "knight", other) for other in ("capdec", "clipre") for metric in ("CIDEr", "CHAIRs", "Correct")]
+        (metric, "knight", other) for other in ("capdec", "clipre") for metric in ("CIDEr", "CHAIRs", "Correct", "MotionCorrect")]
     assert all(row.difference[1] <= row.difference[0] <= row.difference[2] for rows in before for row in rows)
 
 
@@ -388,7 +390,7 @@ def test_without_settings_the_report_shows_what_was_trained(project: Path) -> No
     html = render(gather({**PARAMS, "settings": {}}))
     assert "names no settings" in html
     assert section(html, "training").count("<svg") == 2
-    assert render(gather({"systems": None, "settings": None, "evaluation": {"judge": "judge"}}))
+    assert render(gather({"systems": None, "settings": None, "evaluation": {"judge": "judge"}, "frames": {}}))
     assert render(gather({**PARAMS, "settings": {"pictures": None}}))
 
 

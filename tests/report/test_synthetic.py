@@ -36,6 +36,7 @@ PARAMS: dict[str, Any] = {
     "systems": {}, "settings": {}, "evaluation": {"judge": "judge"}, "projection": {"temperature": {"scenes": TEMPERATURE}},
     "synthesis": {"corpora": ["scenes"], "clips": ["micro"], "generator": "diffusion"},
     "tag": TAG,
+    "frames": {"count": 5},
 }
 DRAWN = paths.drawn("scenes")
 SHARD = paths.raw(DRAWN) / "pictures-000000.tar"
@@ -140,7 +141,7 @@ def naive_frechet(a: NDArray[Any], b: NDArray[Any]) -> float:
 @pytest.mark.parametrize("params", [{}, {"synthesis": None}, {"synthesis": {"corpora": []}}], ids=["absent", "empty", "no corpora"])
 def test_without_synthesis_nothing_of_it_is_read_or_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]) -> None:
     monkeypatch.chdir(tmp_path)
-    html = render(gather({"systems": {}, "settings": {}, "evaluation": {"judge": "judge"}, **params}))
+    html = render(gather({"systems": {}, "settings": {}, "evaluation": {"judge": "judge"}, "frames": {}, **params}))
     assert "#synthetic" not in html
     assert "Synthetic pairs" not in html
 
