@@ -180,7 +180,7 @@ DRAWN = {"synthesize@scenes", "tag@detector-scenes-drawn"} | EMBEDDED
      {"embed_text@micro-scenes", "embed_images@micro-scenes", "embed_regions@micro-scenes", "index@micro-scenes"}
      | EMBEDDED_TAGS | EMBEDDED | TRAIN),
     (edit("regions.weights", "raw"), {"embed_regions@micro-scenes", "report"}),
-    (edit("frames.count", 3), {"embed_judged@scenes", "report"}),
+    (edit("frames.count", 3), {"embed_judged@scenes"} | JUDGED),
     (edit("detectors.detector.threshold", 0.5), TAGGED),
     (edit("tag.prompt", "a drawing of a {}"), EMBEDDED_TAGS),
     (edit("synthesis.seed", 1), DRAWN),
