@@ -73,7 +73,8 @@ def key_frames(source: Source, count: int) -> list[Image.Image]:
     each that is wanted, one at a time in memory. Where a container has no index of its key frames (AVI, MPEG, FLV and bare streams), or the
     decoder shows other frames than it names, all are decoded, twice: to count them, and to take some. Quarter turns, mirroring and the
     shape of pixels are applied. Of several streams FFmpeg's choice is taken.
-    Raises `UserError` naming the file when it is missing, broken, cut off, no video, or too large.
+    Raises `UserError` naming the file when it is missing, broken, no video, or too large. One that is cut off between two frames is a
+    shorter film where its container does not tell, as MP4 does.
     """
     with _opened(source) as (container, stream):
         pictures = _sought(container, stream, count) if container.format.name in _INDEXED else None
@@ -119,6 +120,8 @@ def _why(error: BaseException) -> str:
 
 def _frames(container: Any, stream: Any) -> list[_Frame] | None:
     """All frames of a stream, from its packets, undecoded; None where these do not say when each is shown, or name no key frame."""
+    if stream.codec_context.name == "vp8":  # whose packets may hold frames that are never shown
+        return None
     frames = []
     for packet in container.demux(stream):
         if packet.size and not packet.is_discard:
@@ -167,7 +170,7 @@ def _read_through(source: Source, count: int) -> list[Image.Image]:
 
 
 def _picture(frame: Any, stream: Any) -> Image.Image:
-    """A decoded frame as a viewer shows it. `ValueError` where part of it was made up."""
+    """A decoded frame as a viewer shows it. `ValueError` where the decoder says that it made part of it up."""
     if frame.is_corrupt:
         raise ValueError("cut off or damaged within a frame that is wanted")
     picture: Image.Image = frame.to_image()

@@ -270,6 +270,7 @@ def _require_pictures(source: str, captions: Sequence[Caption], images: Sequence
 def _located(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[Image]:
     """The same images with paths relative to the raw folder, all on disk; raises `UserError` for the first that is not."""
     located, missing = [], []
+    split_of: dict[str, str] = {}
     # One look per folder: to resolve each of 100,000 names takes many seconds.
     resolve = lru_cache(maxsize=None)(inside)
     try:
@@ -286,6 +287,9 @@ def _located(raw: Path, params: ExtractParams, images: Sequence[Image]) -> list[
             locate(raw, path_in_raw)
         elif not os.path.isfile(path):
             missing.append(path)
+        if split_of.setdefault(path_in_raw, image.split) != image.split:
+            raise UserError(f"{params.source}: {path_in_raw} is {image.split} as image {image.image_id}, and {split_of[path_in_raw]} "
+                            "before: give each file one split")
         located.append(Image(image.image_id, path_in_raw, image.split))
     if missing:
         raise UserError(f"{missing[0]} is missing, and {len(missing)} of the {len(images)} images of {params.source} in all: "

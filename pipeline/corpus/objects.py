@@ -58,9 +58,10 @@ def read_objects(raw: Path, instances: str, vocabulary: dict[str, Any], images: 
             if colour is not None and colour not in colours:
                 raise UserError(f"{instances}: annotations[{i}]: the colours list no {colour!r}{suggest(colour, colours)}")
             moves = field(record, "motions", list, instances, "annotations", i) if record.get("motions") and motions else []
+            moves = [str(motion).lower() for motion in moves]
             for motion in moves:
                 if motion not in motions:
-                    raise UserError(f"{instances}: annotations[{i}]: the motions list no {motion!r}{suggest(str(motion), motions)}")
+                    raise UserError(f"{instances}: annotations[{i}]: the motions list no {motion!r}{suggest(motion, motions)}")
             objects.append(Object(image_id, categories[category], colour, bool(record.get("iscrowd")), tuple(moves)))
     return objects
 

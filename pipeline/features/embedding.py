@@ -19,7 +19,7 @@ from pipeline.core.resume import resumable
 from pipeline.core.tables import read_table
 from pipeline.features.encoders import Clip
 from pipeline.features.stores import Origin, write_shards
-from pipeline.images import locate, source_stamp
+from pipeline.images import Source, locate, source_stamp
 from pipeline.videos import is_video
 
 
@@ -38,14 +38,19 @@ def embed_references(clip_name: str, clip: Clip, dataset: str, prompt: str) -> N
     _embed_texts(paths.reference_features(clip_name, dataset), clip, texts, origin, f"embed references of {dataset} with {clip_name}")
 
 
-def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
-    """Write the store of a data set's pictures: one row per row of its image table, in that order."""
+def picture_files(dataset: str) -> list[Source]:
+    """The files of a data set's pictures, in its image table's order. `UserError` where videos are among them."""
     folder, table = whole_if_sealed(paths.raw(dataset)), paths.image_table(dataset)
     names = read_table(table, ["path"])["path"]
     if film := next(filter(is_video, names), None):
-        raise UserError(f"{table} lists videos, such as {film}: name {dataset} in embed.frames.datasets in params.yaml, and not in "
-                        "embed.images.datasets")
-    files = [locate(folder, name) for name in names]
+        raise UserError(f"{table} lists videos, such as {film}: name {dataset} in embed.frames.datasets in params.yaml, and nowhere where "
+                        "single pictures are looked at")
+    return [locate(folder, name) for name in names]
+
+
+def embed_images(clip_name: str, clip: Clip, dataset: str) -> None:
+    """Write the store of a data set's pictures: one row per row of its image table, in that order."""
+    files, table = picture_files(dataset), paths.image_table(dataset)
     origin = origin_of(clip_name, clip, table)
     with resumable(paths.image_features(clip_name, dataset), __name__, origin=asdict(origin), batch=clip.params.batch,
                    files=[source_stamp(f) for f in files], **machine(clip)) as work:

@@ -20,16 +20,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pipeline.core import paths
-from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.errors import UserError
 from pipeline.core.params import Size, StrictParams
 from pipeline.core.resume import resumable
-from pipeline.core.tables import read_table
-from pipeline.features.embedding import machine, origin_of
+from pipeline.features.embedding import machine, origin_of, picture_files
 from pipeline.features.encoders import Clip
 from pipeline.features.patches import image_tokens
 from pipeline.features.stores import write_seeded_shards
-from pipeline.images import Source, locate, open_image, prepared_ahead, source_stamp
+from pipeline.images import Source, open_image, prepared_ahead, source_stamp
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,7 @@ def _grid(patches: int, ratio: float) -> tuple[int, int]:
 
 def embed_regions(clip_name: str, clip: Clip, dataset: str, params: RegionParams) -> None:
     """Write the store of a data set's pictures: one row per row of its image table, in that order."""
-    folder, table = whole_if_sealed(paths.raw(dataset)), paths.image_table(dataset)
-    files = [locate(folder, name) for name in read_table(table, ["path"])["path"]]
+    files, table = picture_files(dataset), paths.image_table(dataset)
     origin, batch = origin_of(clip_name, clip, table), clip.params.batch
     with resumable(paths.regions(clip_name, dataset), __name__, origin=asdict(origin), batch=batch, regions=asdict(params),
                    files=[source_stamp(file) for file in files], **machine(clip)) as work:

@@ -77,7 +77,8 @@ def _read_key(file: Path) -> dict[str, Any]:
     try:
         systems, items = key["systems"], key["items"]
         known = all(isinstance(item["id"], str) and item["a"] in systems for item in items)
-        if not (isinstance(key["sheet"], str) and len(systems) == 2 and items and known):
+        different = len({item["id"] for item in items}) == len(items) > 0 and len({*systems}) == len(systems) == 2
+        if not (isinstance(key["sheet"], str) and all(isinstance(system, str) for system in systems) and different and known):
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{file} is no key of a sheet: name the key.json that `unpaired judge export` wrote") from None
@@ -109,7 +110,11 @@ def _read(key: Mapping[str, Any], file: Path) -> tuple[Answers, str]:
         raise UserError(f"{file} holds no answers to a sheet: name the file that a rater saved")
     if sheet != key["sheet"]:
         raise UserError(f"{file} is of another sheet ({sheet}; the key is of {key['sheet']}): leave it out, or name its key")
-    if check != checksum(sheet, rater, copy, choices, ids) or not set(choices) <= set(ids):
+    try:
+        whole = check == checksum(sheet, rater, copy, choices, ids) and set(choices) <= set(ids)
+    except UnicodeEncodeError:  # half a character, which no page writes
+        whole = False
+    if not whole:
         raise UserError(f"{file} was changed after it was saved: ask its rater to save it again")
     if not any(choices.values()):
         raise UserError(f"{file} answers nothing: leave it out")

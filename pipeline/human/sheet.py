@@ -77,11 +77,11 @@ def export(systems: tuple[str, str], setting: str | None, number: int, seed: int
         items.append({"id": str(place), "image_id": image_id, "a": systems[a]})
     sheet = digest_of([[pair.id, pair.a, pair.b, pair.image.source] for pair in pairs])[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / KEY, {"sheet": sheet, "systems": list(systems), "setting": name, **asdict(tested), "seed": seed,
-                              "items": items})
     partial = folder / f"{SHEET}.partial"
     partial.write_text(render(pairs, sheet), encoding="utf-8", newline="\n")
     replace(partial, folder / SHEET)
+    write_json(folder / KEY, {"sheet": sheet, "systems": list(systems), "setting": name, **asdict(tested), "seed": seed,
+                              "items": items})
     return (f"{len(pairs)} pictures of {tested.test} ({tested.split}), on which {systems[0]} and {systems[1]} differ, as on "
             f"{len(different)} of {len(file_of)}; {folder / SHEET} is for raters, {folder / KEY} is not")
 

@@ -41,8 +41,8 @@ class DecoderParams(StrictParams):
     dropout: within the GPT-2 from scratch, or on what LoRA reads.
     mapper: `linear` (DeCap) or `mlp` with one hidden layer twice as wide as the language model, ReLU (after Knight).
     max_tokens: longer captions are cut in training.
-    full_stop: captions are what stands before the first full stop, and it, in training, and are cut there, in lower case, when they are
-    written (Knight's released code, for videos).
+    full_stop: captions are what stands before the first full stop, and it, in training; what is written, answers too, is cut there, in
+    lower case (Knight's released code, for videos).
     """
 
     pretrained: str | None = None

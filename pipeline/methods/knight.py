@@ -40,7 +40,8 @@ class KnightParams(MethodParams):
 class KnightCaptionParams(MethodParams):
     """frames: what a video's prefix is made of. `pooled`: the k captions nearest to the mean of its key frames, as of a picture's feature.
     `each`: for every key frame, in the order of time, the mean of the k captions nearest to it (paper: Eq. 7-8). `shuffled`: the same in
-    random order, as in the released code; the order follows from the video's pixels. Training is the same for all.
+    random order, as in the released code; the order follows from the video's pixels. Training is the same for all, so `frames.count`
+    must be k in the latter two (5 in the released code).
     """
 
     frames: Literal["pooled", "each", "shuffled"] = "pooled"
@@ -86,6 +87,9 @@ class Knight(Method):
             return Condition.full(self._near(seen.of(Images).float(), support.of(Text)))
         parts = seen.of(Frames)
         frames_BFD = parts.features.float()
+        if frames_BFD.shape[1] != self.prefix_length:
+            raise UserError(f"params.yaml: frames.count is {frames_BFD.shape[1]}, but a prefix of k = {self.train.k} has "
+                            f"{self.prefix_length} vectors, whose places key frames take: make them equal, or caption with frames: pooled")
         if self.caption_params.frames == "shuffled":
             orders = [torch.randperm(frames_BFD.shape[1], generator=torch.Generator().manual_seed(seed)) for seed in parts.seeds.tolist()]
             frames_BFD = torch.stack([frames[order.to(frames.device)] for frames, order in zip(frames_BFD, orders, strict=True)])

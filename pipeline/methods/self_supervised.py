@@ -35,12 +35,14 @@ from pipeline.needs.text_tower import TextTower
 from pipeline.optimisation import Score
 
 _HELDOUT_SHARE = 5  # one in five of the captioned pictures chooses the first phase's weights
+_APART = 777_767_777  # seeds of the phases, which count their steps alike
 _SCORED = 500  # pictures without captions that choose the second's
 
 
 @dataclass(frozen=True)
 class SelfSupervisedParams(ClipCapParams):
-    """labelled: pictures with captions (paper: 10,000; from 100 on it works, Figure 4); 0 leaves the first phase out.
+    """labelled: pictures with captions, every fifth of which chooses weights (paper: 10,000; from 100 on it works, Figure 4); 0 leaves the
+    first phase out.
     self_steps: batches of pictures without captions (paper: about 10 epochs); 0 leaves the second phase out. self_learning_rate: its own.
     temperatures: of Gumbel-Softmax, a stretch of the second phase for each. length: most tokens of a caption in it. hard: straight-through.
     anchor: weight of cross-entropy on the captioned pictures in the second phase.
@@ -74,12 +76,12 @@ class SelfSupervised(ClipCap):
             for number, temperature in enumerate(stretches, 1):
                 steps = self.train.self_steps * number // len(stretches) - self.train.self_steps * (number - 1) // len(stretches)
                 if steps:
-                    phases.append(self._self_supervision(trainer, few, temperature, f"self-supervision {number}", steps))
+                    phases.append(self._self_supervision(trainer, few, temperature, number, steps))
         if not phases:
             raise UserError("params.yaml: labelled and self_steps are both 0, so that there is nothing to learn: raise one")
         return phases
 
-    def _self_supervision(self, trainer: Trainer, few: Trainer | None, temperature: float, name: str, steps: int) -> Phase:
+    def _self_supervision(self, trainer: Trainer, few: Trainer | None, temperature: float, number: int, steps: int) -> Phase:
         clip = trainer.corpus.of(TextTower).clip
         assert clip is not None  # what was put on a device has its CLIP
         context = clip.tokens([""]).shape[1]
@@ -89,6 +91,7 @@ class SelfSupervised(ClipCap):
         anchor = few.cross_entropy().loss if few and self.train.anchor else None
 
         def loss(rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
+            generator = torch.Generator().manual_seed(generator.initial_seed() + number * _APART)
             images_BD = self._images(trainer, rows)
             similarity_B = self.similarity(trainer.decoder, clip, bridge_VW, images_BD, temperature, generator)
             found = -similarity_B.mean()
@@ -107,9 +110,11 @@ class SelfSupervised(ClipCap):
                      for text in trainer.decoder.generate(_condition(part), decoding)]
             return float(cosine_similarity(images_ND.cpu(), torch.from_numpy(clip.encode_texts(texts))).mean())
 
-        rows = one_a_picture(trainer, trainer.train_rows)
-        return Phase(name, rows, np.zeros(int(rows.max()) + 1, np.int64), loss, Score("similarity", similarity, higher_is_better=True),
-                     steps, self.train.self_learning_rate)
+        rows = one_a_picture(trainer, np.setdiff1d(trainer.train_rows, [*few.train_rows, *few.heldout_rows] if few else []))
+        rows = np.random.default_rng([trainer.seed, number]).permutation(rows)  # another order for each stretch
+        score = Score("similarity", similarity, higher_is_better=True)
+        return Phase(f"self-supervision {number}", rows, np.zeros(len(trainer.captions), np.int64), loss, score, steps,
+                     self.train.self_learning_rate)
 
     def similarity(self, decoder: Decoder, clip: Clip, bridge_VW: Tensor, images_BD: Tensor, temperature: float,
                    generator: torch.Generator) -> Tensor:
@@ -156,7 +161,8 @@ def _condition(images_BD: Tensor) -> Condition:
 
 
 def few_labelled(trainer: Trainer, count: int) -> Trainer:
-    """The same trainer with the captions of so many pictures, of which a fifth are held out; chosen by the seed, fewer of them first.
+    """The same trainer with the captions of so many pictures, the first and every fifth after it held out; chosen by the seed, fewer being
+    part of more.
 
     Raises `UserError` where there are fewer, or too few to hold one out.
     """
@@ -166,9 +172,9 @@ def few_labelled(trainer: Trainer, count: int) -> Trainer:
         raise UserError(f"params.yaml: labelled is {count}, of {len(pictures)} pictures with captions, and two at least are needed: "
                         "correct it")
     chosen = np.random.default_rng([trainer.seed, 0]).permutation(pictures)[:count]
-    held = max(1, count // _HELDOUT_SHARE)
-    parts = [trainer.train_rows[np.isin(pictures_N[trainer.train_rows], part)] for part in (chosen[held:], chosen[:held])]
-    return replace(trainer, train_rows=parts[0], heldout_rows=parts[1])
+    held = np.isin(pictures_N[trainer.train_rows], chosen[::_HELDOUT_SHARE])
+    return replace(trainer, train_rows=trainer.train_rows[np.isin(pictures_N[trainer.train_rows], chosen) & ~held],
+                   heldout_rows=trainer.train_rows[held])
 
 
 def one_a_picture(trainer: Trainer, rows: NDArray[np.int64]) -> NDArray[np.int64]:

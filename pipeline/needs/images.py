@@ -57,10 +57,9 @@ class ImageMaker:
         return torch.from_numpy(unit(self.clip.encode_pixels(prepared))), [{}] * len(prepared)
 
     def join(self, of_frames: Tensor, counts: Sequence[int]) -> Tensor:
-        """The mean of a video's key frames."""
-        if max(counts) == 1:
-            return of_frames
-        return normalize(torch.stack([frames.mean(0) for frames in of_frames.split(list(counts))]), dim=-1)
+        """The mean of a video's key frames; a picture's feature as it is."""
+        parts = of_frames.split(list(counts))
+        return torch.stack([part[0] if len(part) == 1 else normalize(part.mean(0), dim=-1) for part in parts])
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ TASK = Task("image", (
            meaning="Share of captions that are right in all things, numbers and colours that they name."),
     Metric("MotionAccuracy", 3, "0 to 1", meaning="Of films: share of the named motions that are right, of things that are there."),
     Metric("MotionCorrect", 3, "0 to 1", interval=True,
-           meaning="Of films: share of captions that name a motion and are right in all that they name."),
+           meaning="Of films: share of captions that name a motion and are right in all motions that they name."),
 ), primary="CIDEr", compared_with=(
     Control("shuffled", "the same answers, each given to another image"),
     Control("constant", "the one sentence that is best for every image of the validation split, out of what the system learnt from and "

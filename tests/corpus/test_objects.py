@@ -127,7 +127,8 @@ def test_file_names_that_several_folders_have_are_told_apart_by_id_or_refused(ra
 
 
 def test_two_pictures_never_share_a_record(raw, user_error):
-    captions = {"images": [{**record, "filename": "a.jpg"} if "filename" in record else record for record in CAPTIONS["images"]]}
+    captions = {"images": [{**record, "filename": "a.jpg", "split": "test"} if "filename" in record else record
+                           for record in CAPTIONS["images"]]}
     (raw / "dataset.json").write_text(json.dumps(captions))
     write(raw, images=[{"id": 1, "file_name": "a.jpg"}], annotations=[])
     assert "images 42 and 73 are both the record of a.jpg" in user_error(run, raw)

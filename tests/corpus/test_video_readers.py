@@ -330,3 +330,12 @@ def test_suffix_and_lists_can_be_given_in_the_parameters() -> None:
     given = {"format": "msvd", "source": "a", "suffix": ".mp4", "lists": {"test": "t.txt"}}
     params = check(ExtractParams, given, "extract.mine")
     assert (params.suffix, params.lists) == (".mp4", {"test": "t.txt"})
+
+
+@pytest.mark.parametrize("other", ["./1.mp4", "x/../1.mp4"])
+def test_one_file_under_two_names_is_never_of_two_splits(tmp_path: Path, user_error, other: str) -> None:
+    touch(tmp_path, "1.mp4", "x/2.mp4")
+    content = f"video,caption,split\n1.mp4,a dog,train\n{other},a cat,test\nx/2.mp4,a cow,train\n"
+    (tmp_path / "captions.csv").write_text(content)
+    params = ExtractParams("table", "captions.csv", paired=True)
+    assert "1.mp4 is test as image" in user_error(extract, tmp_path, tmp_path / "out", params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,5 +37,6 @@ def write_answers(file: Path, distinctive: str, informative: str = "", called: s
     who = called or file.stem
     ids = [str(i) for i in range(1, len(distinctive) + 1)]
     record = {"sheet": SHEET, "rater": who, "copy": f"copy of {file.stem}", "answers": choices}
-    write_json(file, {**record, "check": checksum(SHEET, who, record["copy"], choices, ids), **changes})
+    record = {**record, "check": checksum(SHEET, who, record["copy"], choices, ids), **changes}
+    file.write_text(json.dumps(record), encoding="utf-8")
     return file

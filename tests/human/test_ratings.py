@@ -65,6 +65,7 @@ def test_the_table_names_the_systems_with_digits_and_interval(key, tmp_path):
     ({"rater": "somebody else"}, "was changed after it was saved"),
     ({"answers": {"1": {"distinctive": "b"}}}, "was changed after it was saved"),
     ({"check": None}, "was changed after it was saved"),
+    ({"rater": "\ud800"}, "was changed after it was saved"),
     ({"answers": {"1": {"distinctive": "c"}}}, "holds no answers to a sheet"),
     ({"answers": {"1": {"nicer": "a"}}}, "holds no answers to a sheet"),
     ({"answers": ["a"]}, "holds no answers to a sheet"),
@@ -98,7 +99,10 @@ def test_a_sheet_that_nobody_answered_says_so(key, tmp_path, user_error):
     assert "no answers" in user_error(score, key, [])
 
 
-def test_a_key_with_an_odd_item_is_no_key(key, tmp_path, user_error):
-    record = read_json(key)
-    write_json(key, {**record, "items": [{"id": "1", "a": "z"}]})
+@pytest.mark.parametrize("changes", [
+    {"items": [{"id": "1", "a": "z"}]}, {"items": [{"id": "1", "a": "x"}, {"id": "1", "a": "y"}]}, {"items": []},
+    {"systems": ["x", "x"]}, {"systems": [1, 2], "items": [{"id": "1", "a": 1}]}, {"sheet": 5},
+])
+def test_a_key_that_says_nothing_clear_is_no_key(key, tmp_path, user_error, changes):
+    write_json(key, {**read_json(key), **changes})
     assert "is no key of a sheet" in user_error(score, key, [write_answers(tmp_path / "a.json", "aaaa")])

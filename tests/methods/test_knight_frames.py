@@ -17,7 +17,7 @@ SUM_ORDER = 1e-6
 SEEDS = [3, 1, 2**62, 7, 3]
 
 
-def knight(frames: str | None, k: int = 3, normalized: bool = True) -> Knight:
+def knight(frames: str | None, k: int = 6, normalized: bool = True) -> Knight:
     return Knight(check(Knight.TrainParams, {"k": k, "normalized": normalized}, "knight.train"),
                   check(Knight.CaptionParams, {"frames": frames} if frames else {}, "knight.caption"))
 
@@ -30,6 +30,12 @@ def seen(unit_rows) -> Inputs:
     return Inputs({Frames: Parts(frames, torch.tensor(SEEDS)), Images: torch.from_numpy(unit_rows(5, 8, 99)).half()})
 
 
+def cut(seen: Inputs, count: int) -> Inputs:
+    """The same videos with so many frames."""
+    parts = seen.of(Frames)
+    return Inputs({Frames: Parts(parts.features[:, :count], parts.seeds)})
+
+
 def naive(frame: Tensor, sentences: Sentences, k: int, normalized: bool) -> Tensor:
     """Eq. 7-8: the mean of the k captions nearest to one frame."""
     similarity = [float(feature.double() @ frame.double()) for feature in sentences.features]
@@ -40,11 +46,11 @@ def naive(frame: Tensor, sentences: Sentences, k: int, normalized: bool) -> Tens
     return total / k
 
 
-@pytest.mark.parametrize(("k", "normalized"), [(1, True), (3, True), (8, True), (3, False)])
+@pytest.mark.parametrize(("k", "normalized"), [(1, True), (3, True), (6, True), (3, False)])
 def test_a_video_is_the_mean_of_the_captions_nearest_to_each_of_its_frames(make_corpus, seen: Inputs, k: int, normalized: bool) -> None:
-    corpus = make_corpus()
+    corpus, seen = make_corpus(), cut(seen, k)
     found = knight("each", k, normalized).inference_condition(seen, corpus)
-    assert found.vectors.shape == (5, 6, 8)
+    assert found.vectors.shape == (5, k, 8)
     assert found.mask.all()
     for video, frames in enumerate(seen.of(Frames).features):
         for number, frame in enumerate(frames):
@@ -53,7 +59,14 @@ def test_a_video_is_the_mean_of_the_captions_nearest_to_each_of_its_frames(make_
 
 
 def test_with_no_neighbours_a_video_is_its_frames(make_corpus, seen: Inputs) -> None:
+    seen = cut(seen, 1)
     assert torch.equal(knight("each", 0).inference_condition(seen, make_corpus()).vectors, seen.of(Frames).features.float())
+
+
+def test_as_many_frames_as_the_prefix_that_was_trained_has_vectors(make_corpus, seen: Inputs, user_error) -> None:
+    for k in (0, 3, 8):
+        message = user_error(knight("each", k).inference_condition, seen, make_corpus())
+        assert f"frames.count is 6, but a prefix of k = {k} has {max(k, 1)} vectors" in message
 
 
 def test_shuffled_frames_are_the_same_ones_in_an_order_of_the_videos_own(make_corpus, seen: Inputs) -> None:
@@ -77,7 +90,7 @@ def test_pooled_looks_at_the_mean_as_at_a_picture(make_corpus, seen: Inputs) -> 
     for method in (knight(None), knight("pooled")):
         assert [type(need) for need in method.looks_at] == [Images]
         found = method.inference_condition(Inputs({Images: seen.of(Images)}), corpus).vectors
-        assert found.shape == (5, 3, 8)
+        assert found.shape == (5, 6, 8)
     for name in ("each", "shuffled"):
         assert [type(need) for need in knight(name).looks_at] == [Frames]
 

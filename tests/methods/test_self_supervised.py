@@ -118,6 +118,7 @@ def test_labelled_pictures_are_few_part_of_more_and_hold_a_fifth_of_themselves_o
     assert list(map(len, pictures["few"])) == [4, 1]
     assert list(map(len, pictures["more"])) == [8, 2]
     assert pictures["few"][0] | pictures["few"][1] <= pictures["more"][0] | pictures["more"][1]
+    assert pictures["few"][0] <= pictures["more"][0]  # what trains of few trains of more
     for trained, heldout in pictures.values():
         assert not trained & heldout
         assert not (trained | heldout) & {10, 11}  # the corpus's own held-out pictures choose the second phase's weights
@@ -126,7 +127,9 @@ def test_labelled_pictures_are_few_part_of_more_and_hold_a_fifth_of_themselves_o
 def test_the_second_phase_sees_each_picture_once_and_no_caption(trainer):
     method = make(labelled=5, anchor=0.0, length=6)
     _, phase = method.phases(trainer)
-    assert [row // 5 for row in phase.rows.tolist()] == list(range(10))
+    few = few_labelled(trainer, 5)
+    labelled = {row // 5 for row in [*few.train_rows, *few.heldout_rows]}
+    assert sorted(row // 5 for row in phase.rows.tolist()) == sorted({*range(10)} - labelled)
     others = replace(trainer, captions=[[0, 9, 9, 9, 1]] * 60)
     rows = phase.rows[:4]
     losses = [made.phases(each)[1].loss(rows, torch.Generator().manual_seed(0)).item()
@@ -136,11 +139,19 @@ def test_the_second_phase_sees_each_picture_once_and_no_caption(trainer):
     assert anchored.phases(trainer)[1].loss(rows, torch.Generator().manual_seed(0)).item() != losses[0]
 
 
+def test_stretches_of_the_second_phase_draw_other_batches_and_other_noise(trainer):
+    first, second = make(labelled=0, self_steps=4, temperatures=(1.0, 1.0), length=6).phases(trainer)
+    assert sorted(first.rows) == sorted(second.rows)
+    assert first.rows.tolist() != second.rows.tolist()
+    rows = first.rows[:4]
+    assert first.loss(rows, torch.Generator().manual_seed(0)).item() != second.loss(rows, torch.Generator().manual_seed(0)).item()
+
+
 def test_the_anchor_is_cross_entropy_on_captions_of_labelled_pictures(trainer):
     rows = np.arange(0, 20, 5)
     plain, anchored = (make(labelled=5, anchor=weight, length=6).phases(trainer)[1].loss(rows, torch.Generator().manual_seed(0)).item()
                        for weight in (0.0, 0.5))
-    few, generator = few_labelled(trainer, 5), torch.Generator().manual_seed(0)
+    few, generator = few_labelled(trainer, 5), torch.Generator().manual_seed(777_767_777)
     condition = trainer.condition(trainer.corpus, torch.from_numpy(rows), generator)
     trainer.decoder.roll_out(condition, 6, 1.0, generator)  # what was drawn before
     chosen = few.train_rows[torch.randint(len(few.train_rows), (4,), generator=generator).numpy()]
@@ -184,7 +195,8 @@ def test_pictures_are_taken_once_in_the_rows_order(trainer):
 
 ALL = params({"systems.self": {**TEXT_ONLY, "method": "self-supervised", "corpus": "scenes-drawn", "learns_from": f"{CLIP}/image",
                                "learns_with": f"{CLIP}/image", "looks_up": f"{CLIP}/image",
-                               "train": {"labelled": 6, "self_steps": 6, "length": 5, "prefix": 2}}})
+                               "recipe": "pairs", "train": {"labelled": 5, "self_steps": 6, "length": 5, "prefix": 2}},
+              "recipes.pairs": {"steps": 6, "batch": 2, "evaluate_every": 2, "snapshot_every": 2}})
 
 
 @pytest.fixture

@@ -67,8 +67,10 @@ def test_frames_are_joined_by_their_videos(tiny_clip: Clip) -> None:
     frames = normalize(torch.randn(6, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     maker = ImageMaker(tiny_clip)
     expected = [normalize(part.mean(0), dim=0) for part in (frames[:3], frames[3:4], frames[4:])]
-    torch.testing.assert_close(maker.join(frames, [3, 1, 2]), torch.stack(expected))
-    assert maker.join(frames, [1] * 6) is frames  # pictures stay as they are, to the bit
+    joined = maker.join(frames, [3, 1, 2])
+    torch.testing.assert_close(joined, torch.stack(expected))
+    assert torch.equal(joined[1], frames[3])  # pictures stay as they are, to the bit, whatever stands beside them
+    assert torch.equal(maker.join(frames, [1] * 6), frames)
 
 
 def test_what_is_made_of_single_pictures_is_not_made_of_videos(tiny_clip: Clip) -> None:
