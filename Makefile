@@ -40,6 +40,8 @@ sweeps: setup ## the tables over seeds, Knight's k, recipes and SynTIC's switche
 	$(VENV)/bin/unpaired sweep seeds-album
 	$(VENV)/bin/unpaired sweep knight-k
 	$(VENV)/bin/unpaired sweep maccap
+	$(VENV)/bin/unpaired sweep films
+	$(VENV)/bin/unpaired sweep knight-film
 	$(VENV)/bin/unpaired sweep maccap-small
 	$(VENV)/bin/unpaired sweep recipe-4k
 	$(VENV)/bin/unpaired sweep synthetic

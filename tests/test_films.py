@@ -31,7 +31,7 @@ from tests.artefacts import CLIP, StubDetector
 from tests.films import FILES, film, write_films
 from tests.tiny_systems import CPU, TEXT_ONLY, make_project, params, write_params
 
-EACH = {**TEXT_ONLY, "method": "knight", "looks_at": f"{CLIP}/frames", "train": {"k": 2}, "caption": {"frames": "each"}}
+EACH = {**TEXT_ONLY, "method": "knight", "looks_at": f"{CLIP}/frames", "train": {"k": 3}, "caption": {"frames": "each"}}
 MACCAP = {**TEXT_ONLY, "method": "maccap", "looks_at": f"{CLIP}/regions", "train": {"rows": 3, "queries": 3, "heads": 2, "feedforward": 16}}
 CHANGES = {"frames": {"count": 3}, "regions": {"count": 4}, "systems.knight": EACH, "systems.maccap": MACCAP}
 ALL = params(CHANGES)

@@ -44,8 +44,8 @@ def test_every_stage_and_method_has_its_digests(tmp_path: Path, monkeypatch: pyt
     needed = {template(name)["cmd"].split()[2].removeprefix("stages.") + ".json" for name in STAGES}
     assert written == needed | {"unpaired-manifest.json"} | {f"methods/{name}.json" for name in METHODS}
     for name in METHODS:
-        assert f"pipeline/methods/{name}.py" in read_json(Path(f"data/code/methods/{name}.json"))
-        assert f"pipeline/methods/{name}.py" not in read_json(Path("data/code/train.json"))
+        assert f"pipeline/methods/{name.replace('-', '_')}.py" in read_json(Path(f"data/code/methods/{name}.json"))
+        assert f"pipeline/methods/{name.replace('-', '_')}.py" not in read_json(Path("data/code/train.json"))
     assert {"stages/train.py", "pipeline/training.py", "pipeline/language/decoders.py", "pipeline/features/stores.py"} <= read_json(
         Path("data/code/train.json")).keys()
 

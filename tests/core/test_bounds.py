@@ -14,6 +14,7 @@ from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams
 from pipeline.corpus.questions import QuestionParams
 from pipeline.features.encoders import ClipParams
+from pipeline.features.frames import FrameParams
 from pipeline.features.indexing import IndexParams
 from pipeline.features.regions import RegionParams
 from pipeline.features.tagging import DetectorParams
@@ -32,7 +33,7 @@ from pipeline.world.dataset import WorldParams
 WHOLE: dict[type, dict[str, Any]] = {
     ExtractParams: {"format": "lines", "source": "captions.txt"},
     QuestionParams: {"raw": "scenes", "about": "scenes", "source": "questions.json"},
-    DecoderParams: {}, Decoding: {}, ClipParams: {}, IndexParams: {}, RegionParams: {}, DetectorParams: {}, RefinementParams: {},
+    DecoderParams: {}, Decoding: {}, ClipParams: {}, IndexParams: {}, FrameParams: {}, RegionParams: {}, DetectorParams: {}, RefinementParams: {},
     TagParams: {"detectors": ["d"], "datasets": ["s"], "clips": ["c"]},
     EvaluationParams: {"judge": "judge"},
     SweepParams: {"systems": ["knight"], "settings": ["pictures.in-domain"], "vary": {"train.k": [1]}},

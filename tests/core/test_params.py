@@ -138,7 +138,8 @@ def test_an_experiment_with_a_value_of_its_own_changes_one_line(file: Path, tmp_
     ours = tmp_path / "params.yaml"
     shutil.copyfile(file, ours)
     with modify_yaml(str(ours)) as params:  # as `dvc exp run -S` does
-        system, key = ("maccap", "queries") if file.stem == "maccap-published" else ("knight", "k")
+        edited = {"maccap-published": ("maccap", "queries"), "self-supervised": ("self-supervised", "labelled")}
+        system, key = edited.get(file.stem, ("knight", "k"))
         params["systems"][system]["train"][key] = 123456
     before, after = file.read_text().splitlines(), ours.read_text().splitlines()
     assert len(before) == len(after)
