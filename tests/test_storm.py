@@ -88,8 +88,8 @@ def test_what_is_no_number_or_empty_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("target", "harm", "told"), [
     ("pipeline.photographs:open_image", lambda path: {}["x"], "ended with 1"),
-    ("pipeline.photographs:list_images", lambda path: ([], []), "nothing was said of"),
-    ("pipeline.photographs:list_images", lambda path: time.sleep(60), "hung"),
+    ("pipeline.photographs:list_images", lambda path, suffixes: ([], []), "nothing was said of"),
+    ("pipeline.photographs:list_images", lambda path, suffixes: time.sleep(60), "hung"),
 ])
 def test_what_is_not_named_hangs_or_ends_in_a_traceback_is_noticed(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                                   target: str, harm: Callable[[Path], object], told: str) -> None:
