@@ -30,10 +30,10 @@ T = TypeVar("T")
 class Captioner:
     """A system that captions. Its model, and the sentences that it looks up, are loaded once, and not before they are needed.
 
-    folder: of its model, where that is not the system's own.
+    folder: of its model, where that is not the system's own. step: with the weights that its recipe kept of this one.
     """
 
-    def __init__(self, name: str, system: System, device: torch.device, folder: Path | None = None) -> None:
+    def __init__(self, name: str, system: System, device: torch.device, folder: Path | None = None, step: int | None = None) -> None:
         """Raises `UserError` for a wrong parameter, and where the model is missing or of other parameters."""
         self.name, self.system, self.device = name, system, device
         self.method = make_method(name, system)
@@ -48,13 +48,18 @@ class Captioner:
         if "models" not in about:
             raise UserError(f"{self.folder} was made by an earlier version: {again(self.folder)}")
         self._models = [Models(about["models"], (self.folder,))]
+        self.weights = self.folder if step is None else paths.model_of_step(self.folder, step)
+        if step is not None and not self.weights.is_dir():
+            kept = sorted(int(path.name) for path in self.weights.parent.glob("*"))
+            raise UserError(f"params.yaml: {name} has no weights of step {step}, but of {', '.join(map(str, kept)) or 'none'}: name one of "
+                            "them, or set keep_steps in its recipe")
         self._decoder: decoders.Decoder | None = None
         self._supports: dict[str, Inputs] = {}
 
     def fingerprint(self, setting: Setting, decoding: Decoding) -> str:
         """Of all that decides a setting's captions."""
         return digest_of([
-            asdict(self.system), digest_tree(self.folder), code_digest(__name__, type(self.method).__module__), self.device.type,
+            asdict(self.system), digest_tree(self.weights), code_digest(__name__, type(self.method).__module__), self.device.type,
             torch.get_num_threads(), asdict(setting), asdict(decoding), resolved(decoding.precision, self.device),
             digest_of_inputs(self.system, self.method, setting),
         ])[:16]
@@ -97,7 +102,7 @@ class Captioner:
     def _ask(self, method: Callable[[Inputs, Inputs, decoders.Decoder | None, Decoding], list[T]], seen: Inputs, support: Inputs,
              decoding: Decoding) -> list[T]:
         if self._decoder is None and self.method.has_decoder:
-            self._decoder = decoders.load(self.folder, self.device, self.method.mapper)
+            self._decoder = decoders.load(self.weights, self.device, self.method.mapper)
         with precisely(resolved(decoding.precision, self.device), self.device):
             return method(seen.to(self.device), support, self._decoder, decoding)
 

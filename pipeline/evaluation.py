@@ -45,9 +45,10 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
     with kept_ledgers(paths.scores(name)) as kept:
         for setting_name, setting in settings.items():
             corpora = corpora_of(system, method, setting)
-            ledger = kept.open(_fingerprint(name, corpora, setting_name, setting, wanted, params))
+            ledger = kept.open(_fingerprint(name, corpora, system.clip, setting_name, setting, wanted, params))
             if not ledger.done:
-                ledger.record("scores", asdict(scorer.score(setting_name, setting, read_captions(name, setting_name), corpora)))
+                ledger.record("scores", asdict(scorer.score(setting_name, setting, read_captions(name, setting_name), corpora,
+                                                           system.clip)))
             found = ledger.done["scores"]
             its = [Score(**score) for score in found["scores"]]
             scores += its
@@ -61,13 +62,14 @@ def evaluate_system(name: str, system: System, params: dict[str, Any], device: t
         write_json(paths.metrics(name), metrics)
 
 
-def _fingerprint(name: str, corpora: Sequence[str], setting_name: str, setting: Setting, wanted: EvaluationParams,
+def _fingerprint(name: str, corpora: Sequence[str], own: str, setting_name: str, setting: Setting, wanted: EvaluationParams,
                  params: dict[str, Any]) -> str:
     """Of all that decides a setting's scores."""
-    files = [paths.captions_file(name, setting_name), *caption.scored_with(setting, corpora), paths.image_table(setting.test),
+    files = [paths.captions_file(name, setting_name), *caption.scored_with(setting, corpora, own, params), paths.image_table(setting.test),
              paths.image_features(wanted.judge, setting.test), paths.reference_features(wanted.judge, setting.test),
              paths.foundation(wanted.judge)]
     if missing := [file for file in files if not file.exists()]:
         raise UserError(f"{missing[0]} is missing: run `dvc repro`")
-    return digest_of([[digest_tree(file) for file in files], setting_name, setting.split, asdict(wanted),
-                      entries(params, "clips").get(wanted.judge), java.version_text(), code_digest(__name__)])[:16]
+    clips = [entries(params, "clips").get(clip) for clip in (wanted.judge, own)]
+    return digest_of([[digest_tree(file) for file in files], setting_name, setting.split, asdict(wanted), clips, java.version_text(),
+                      code_digest(__name__)])[:16]

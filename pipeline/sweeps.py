@@ -23,7 +23,7 @@ from pipeline.core import paths
 from pipeline.core.code import code_digest
 from pipeline.core.device import choose_device
 from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of
+from pipeline.core.files import digest_of, digest_tree
 from pipeline.core.params import Seed, StrictParams, check, load, section
 from pipeline.core.resume import Ledger, held
 from pipeline.metrics.judge import EvaluationParams
@@ -37,7 +37,8 @@ from pipeline.training import Plan, digest_of_learnt, identity, train_model, tra
 class SweepParams(StrictParams):
     """One entry of `sweeps`.
 
-    systems: names of systems. vary: dotted keys of a system, such as `train.k`, with the values to try; all combinations are run.
+    systems: names of systems. vary: dotted keys of a system, such as `train.k`, with the values to try; all combinations are run. `step`
+    is one more: the weights of a step that the recipe keeps (`keep_steps`), of all phases together, so that one training gives a curve.
     variants: values that belong together, each a variant, for each combination of `vary` where there is one.
     seeds: each variation is trained once per seed. settings: what it is scored in, by suite and name. split: `val` to choose by, `test`
     to report.
@@ -53,11 +54,13 @@ class SweepParams(StrictParams):
 
 @dataclass(frozen=True)
 class Variant:
-    """One system with one choice of values and one seed. starts_from: the variant whose model it begins as, where that is a system's."""
+    """One system with one choice of values and one seed. starts_from: the variant whose model it begins as, where that is a system's.
+    step: whose weights it captions with, None for the model's own."""
 
     values: dict[str, Any]
     plan: Plan
     starts_from: Variant | None
+    step: int | None = None
 
     @property
     def name(self) -> str:
@@ -103,7 +106,7 @@ class _Sweep:
             write_rows(self.table, list(rows.values()), TASK)
         for variant in self.variants:
             if missing := [name for name in self.settings if variant.key(name) in wanted and variant.key(name) not in rows]:
-                captioner = Captioner(variant.name, variant.system, self.device, self._model(variant))
+                captioner = Captioner(variant.name, variant.system, self.device, self._model(variant), variant.step)
                 for setting in missing:
                     key = variant.key(setting)
                     rows[key] = self._row(variant, captioner, setting, wanted[key])
@@ -129,7 +132,7 @@ class _Sweep:
         require_another(self.evaluation.judge, self.scorer.judge.digest, variant.system, variant.plan.method, setting)
         ledger = Ledger(self.scratch / f"{fingerprint}.jsonl")
         captions = captioner.caption_setting(setting, decoding_of(setting, self.params), ledger, label)
-        scored = self.scorer.score(name, setting, captions, corpora_of(variant.system, variant.plan.method, setting))
+        scored = self.scorer.score(name, setting, captions, corpora_of(variant.system, variant.plan.method, setting), variant.system.clip)
         ledger.file.unlink()
         return Row(*variant.key(name), setting.split, len(captions), {score.metric: score for score in scored.scores}, fingerprint,
                    {metric: np.array(scored.values[metric], np.float32) for metric in TASK.per_item if metric in scored.values})
@@ -137,9 +140,18 @@ class _Sweep:
 
 def variant_for(name: str, values: dict[str, Any], seed: int, params: dict[str, Any]) -> Variant:
     """A system with other values, by dotted key, and another seed; so is the system that it starts from, but for the values."""
-    system = _with_values(find_system(name, params), values, seed)
+    system = _with_values(find_system(name, params), {key: value for key, value in values.items() if key != "step"}, seed)
     start, _, owner = system.starts_from.partition("/")
-    return Variant(values, Plan.of(name, system, params), variant_for(owner, {}, seed, params) if start == "models" else None)
+    return Variant(values, Plan.of(name, system, params), variant_for(owner, {}, seed, params) if start == "models" else None,
+                   _step(values))
+
+
+def _step(values: dict[str, Any]) -> int | None:
+    """Whose weights are wanted, None for the best ones."""
+    step = values.get("step")
+    if step is not None and (type(step) is not int or step < 0):
+        raise UserError(f"params.yaml: a sweep's step is {step!r}: name whole numbers, or null for the weights that the model keeps")
+    return step
 
 
 def _with_values(system: System, values: dict[str, Any], seed: int) -> System:
@@ -151,8 +163,8 @@ def _with_values(system: System, values: dict[str, Any], seed: int) -> System:
         elif not name and part in System.__dataclass_fields__:
             changes[part] = value
         else:
-            raise UserError(f"params.yaml: a sweep varies {key!r}, which is no key of a system: name train.<key>, caption.<key> or one of "
-                            f"{', '.join(System.__dataclass_fields__)}")
+            raise UserError(f"params.yaml: a sweep varies {key!r}, which is no key of a system: name train.<key>, caption.<key>, step or "
+                            f"one of {', '.join(System.__dataclass_fields__)}")
     return check(System, {**asdict(system), **changes}, "sweeps")
 
 
@@ -166,8 +178,8 @@ def fingerprint(variant: Variant, setting: Setting, params: dict[str, Any], judg
     return digest_of([
         code_digest(__name__, type(plan.method).__module__), start, asdict(plan.system), asdict(plan.decoder), plan.language_model,
         asdict(plan.recipe), asdict(setting), asdict(decoding_of(setting, params)), params.get("evaluation"), judge,
-        digest_of_learnt(plan) if plan.method.trains else None, digest_of_inputs(plan.system, plan.method, setting),
-        [digest_file(file) for file in scored_with(setting, corpora_of(plan.system, plan.method, setting))],
+        digest_of_learnt(plan) if plan.method.trains else None, digest_of_inputs(plan.system, plan.method, setting), variant.step,
+        [digest_tree(path) for path in scored_with(setting, corpora_of(plan.system, plan.method, setting), plan.system.clip, params)],
     ])[:16]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from pipeline.core import paths
 from pipeline.core.artefacts import whole, whole_if_sealed
@@ -25,7 +26,7 @@ from pipeline.corpus.choosing import choose_rows
 from pipeline.features.stores import read_origin
 from pipeline.language.decoders import Decoder, DecoderParams, build, load
 from pipeline.methods.base import Method
-from pipeline.methods.phases import Recipe, Trainer
+from pipeline.methods.phases import Recipe, Trainer, kept_steps
 from pipeline.needs.base import Inputs, models_of, read
 from pipeline.needs.pairs import Pairs
 from pipeline.systems import System, make_method
@@ -62,6 +63,11 @@ def train_model(plan: Plan, target: Path, device: torch.device) -> list[dict[str
     with resumable(target, __name__, type(plan.method).__module__, identity=identity(plan, device)) as work:
         decoder, log, best_step, cut = fit(plan, read(needs, clip, corpus).to(device), device, work.folder)
         decoder.save(work.output, _width(plan), plan.decoder.mapper)
+        for step, weights in kept_steps(work.folder).items():
+            decoder.load_state_dict(load_file(weights), strict=False)
+            folder = paths.model_of_step(work.output, step)
+            folder.mkdir(parents=True, exist_ok=True)
+            decoder.save(folder, _width(plan), plan.decoder.mapper)
         write_json(work.output / "system.json", {
             **plan.card, "models": models_of(needs, clip, corpus).digests, "corpus_digest": digest_file(paths.corpus_table(corpus)),
             "parameters": sum(p.numel() for p in decoder.parameters()), "cut_captions": cut, "curve_digest": digest_of(log),

@@ -64,7 +64,7 @@ def inside(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("UNPAIRED_DEVICE", "cpu")
 
-    def score(name: str, setting: Setting, captions: dict[str, str], corpora: tuple[str, ...]) -> Scored:
+    def score(name: str, setting: Setting, captions: dict[str, str], corpora: tuple[str, ...], own: str) -> Scored:
         points = [float(len(caption)) for caption in captions.values()]
         mean = sum(points) / len(points)
         figures = {"CIDEr": mean, "CIDEr_low": mean - 1, "CIDEr_high": mean + 1, "CIDEr_shuffled": 0.0}
@@ -435,3 +435,33 @@ def test_an_unknown_sweep_system_or_setting_is_answered_with_the_nearest_one(ins
     assert "did you mean 'knight'" in user_error(sweep, systems=["knigth"])
     assert "did you mean 'in-domain'" in user_error(sweep, settings=["pictures.in-domian"])
     assert set(PARAMS["systems"]) <= set(user_error(sweep, systems=["nothing"]).replace(",", "").split())
+
+
+KEEPING = {"recipes.small": {"steps": 6, "batch": 4, "evaluate_every": 2, "snapshot_every": 2, "keep_steps": True}}
+
+
+def test_one_training_gives_a_curve_over_its_steps(inside, trained, monkeypatch):
+    used = []
+    real = sweeps.Captioner
+
+    def note(*arguments):
+        made = real(*arguments)
+        used.append(made.weights.name)
+        return made
+
+    monkeypatch.setattr(sweeps, "Captioner", note)
+    rows = sweep(KEEPING, vary={"step": [0, 4, None]}, seeds=[0, 1])
+    assert [row.values for row in rows] == [{"step": 0}, {"step": 4}, {"step": None}] * 2
+    assert trained == [("decap", 0), ("decap", 1)]
+    assert used[:2] == used[3:5] == ["0", "4"]
+    assert len({row.fingerprint for row in rows}) == 6
+    whole = sweep(KEEPING, name="whole")
+    assert whole[0].scores["CIDEr"].value == cider(rows[2])
+
+
+@pytest.mark.parametrize(("changes", "step", "said"), [
+    (KEEPING, 3, "no weights of step 3, but of 0, 2, 4, 6"), ({}, 2, "but of none: name one of them, or set keep_steps"),
+    (KEEPING, "../0", "a sweep's step is '../0'"), (KEEPING, -1, "step is -1"), (KEEPING, True, "step is True"),
+])
+def test_a_step_that_was_not_kept_is_one_line(inside, user_error, changes, step, said):
+    assert said in user_error(sweep, changes, vary={"step": [step]})

@@ -24,6 +24,7 @@ from pipeline.optimisation import Score
 from pipeline.systems import find_system, make_method
 from pipeline.training import encode_captions, train_system
 from tests.artefacts import edit_json
+from tests.interruption import Interrupted, interrupt_at
 from tests.tiny_systems import CPU, make_project, params
 
 RECIPE = Recipe(steps=12, batch=4, learning_rate=0.01, warmup=3, evaluate_every=4, snapshot_every=4)
@@ -406,3 +407,38 @@ def test_a_system_that_is_trained_further_begins_with_the_weights_it_starts_from
 
 def test_a_curve_is_what_dvc_plots(inside):
     assert all(entry.keys() >= {"step", "heldout_loss", "train_loss", "phase"} for entry in read_json(paths.curve("decap")))
+
+
+KEEPING = {"recipes.small": {"steps": 6, "batch": 4, "evaluate_every": 2, "snapshot_every": 2, "keep_steps": True}}
+
+
+def weights_below(folder: Path) -> dict[str, torch.Tensor]:
+    """Of one decoder, without those of steps that lie below it."""
+    files = [file for file in folder.rglob("*.safetensors") if "steps" not in file.relative_to(folder).parts]
+    return {f"{file.name} {key}": value for file in files for key, value in load_file(file).items()}
+
+
+def test_a_recipe_may_keep_the_weights_of_every_look_and_the_model_is_the_same(inside):
+    plain = weights_of("decap")
+    make("decap", KEEPING)
+    folder = paths.model("decap")
+    assert sorted(int(path.name) for path in (folder / "steps").iterdir()) == [0, 2, 4, 6]
+    assert all(torch.equal(value, plain[key]) for key, value in weights_below(folder).items())
+    best = read_json(folder / "system.json")["best_step"]
+    steps = {step: weights_below(paths.model_of_step(folder, step)) for step in (0, 2, 4, 6)}
+    assert all(torch.equal(value, steps[best][key]) for key, value in weights_below(folder).items())
+    assert not all(torch.equal(value, steps[2][key]) for key, value in steps[4].items())
+
+
+@pytest.mark.parametrize("call", [1, 4, 5])
+def test_kept_weights_are_the_same_after_a_kill(inside, call):
+    make("decap", KEEPING)
+    whole = digest_tree(paths.model("decap"))
+    shutil.rmtree(paths.model("decap"))
+    shutil.rmtree(paths.WORK)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, call)
+        with pytest.raises(Interrupted):
+            make("decap", KEEPING)
+    make("decap", KEEPING)
+    assert digest_tree(paths.model("decap")) == whole

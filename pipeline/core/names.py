@@ -19,9 +19,9 @@ PLACES = (
     "projection.temperature.*", "embed.text.clips[]", "embed.text.corpora[]", "embed.images.clips[]", "embed.images.datasets[]",
     "embed.regions.clips[]", "embed.regions.datasets[]", "embed.frames.clips[]", "embed.frames.datasets[]",
     "index.corpora[]", "tag.detectors[]", "tag.datasets[]", "tag.clips[]", "synthesis.corpora[]", "synthesis.clips[]",
-    "synthesis.generator", "evaluation.judge", "evaluation.datasets[]", "systems.*.method", "systems.*.clip", "systems.*.corpus",
-    "systems.*.decoder", "systems.*.recipe", "systems.*.suite", "systems.*.starts_from/", "systems.*.learns_from/",
-    "systems.*.learns_with/", "systems.*.looks_at/", "systems.*.looks_up/",
+    "synthesis.generator", "evaluation.judge", "evaluation.language_model", "evaluation.datasets[]",
+    "systems.*.method", "systems.*.clip", "systems.*.corpus", "systems.*.decoder", "systems.*.recipe", "systems.*.suite",
+    "systems.*.starts_from/", "systems.*.learns_from/", "systems.*.learns_with/", "systems.*.looks_at/", "systems.*.looks_up/",
 )
 """Where params.yaml holds names: `*` are a mapping's keys, `[]` a list's entries, `/` two names with a slash between them."""
 

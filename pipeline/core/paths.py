@@ -121,6 +121,11 @@ def model(system: str) -> Path:
     return _at("models", system)
 
 
+def model_of_step(folder: Path, step: int) -> Path:
+    """Within a model's folder, the decoder as it was after so many steps."""
+    return folder / "steps" / str(step)
+
+
 def curve(system: str) -> Path:
     """The training curve, as DVC plots it."""
     return _at("curves", system).with_suffix(".json")

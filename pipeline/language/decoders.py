@@ -24,7 +24,7 @@ from pipeline.core.params import Size, StrictParams
 from pipeline.language.causal import Source, add_lora, append, load_lora, predict, pretrained, save, try_out
 from pipeline.language.condition import Condition
 from pipeline.language.decoding import Decoding, Rescore, Steps, beam_search, greedy, sample, unchanged
-from pipeline.language.rollout import Rollout, roll_out
+from pipeline.language.rollout import Rollout, roll_out, roll_out_in_one_pass
 from pipeline.language.tokens import IGNORE, CaptionTokenizer, ClipTokens, LanguageModelTokens
 
 
@@ -146,9 +146,17 @@ class Decoder(nn.Module):
             found = sample(steps, decoding, self.tokenizer.end, seeds, number, rescore)
         return [[self._decode(ids) for ids in row] for row in found]
 
-    def roll_out(self, condition: Condition, length: int, temperature: float, generator: torch.Generator, hard: bool = True) -> Rollout:
-        """A caption per row as distributions of tokens, through which gradients reach the mapper: see `language.rollout`."""
-        return roll_out(self.lm, self._steps(condition, length), self.tokenizer.end, length, temperature, generator, hard)
+    def roll_out(self, condition: Condition, length: int, temperature: float, generator: torch.Generator, hard: bool = True,
+                 one_pass: bool = False) -> Rollout:
+        """A caption per row as distributions of tokens, through which gradients reach the mapper: see `language.rollout`. one_pass: the
+        hard tokens read again in one pass."""
+        if not one_pass:
+            return roll_out(self.lm, self._steps(condition, length), self.tokenizer.end, length, temperature, generator, hard)
+        start_B1 = torch.full((len(condition.vectors), 1), self.tokenizer.start, device=condition.vectors.device)
+        with torch.no_grad():
+            steps = self._steps(condition, length)
+        return roll_out_in_one_pass(lambda ids_BT: self.logits(condition, torch.cat([start_B1, ids_BT], dim=1)), steps,
+                                    self.tokenizer.end, length, temperature, generator)
 
     def begin(self, texts: Sequence[str]) -> Tensor:
         """(B, S) ids of texts to go on with: `Condition.begun`."""

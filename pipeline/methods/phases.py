@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.core.device import Precision, precisely, resolved
@@ -21,9 +22,10 @@ from pipeline.core.params import Count, Rate, Share, StrictParams, Whole
 from pipeline.language.condition import Condition
 from pipeline.language.decoders import Decoder, pad
 from pipeline.needs.base import Inputs
-from pipeline.optimisation import Entry, Schedule, Score, optimise
+from pipeline.optimisation import Entry, Schedule, Score, optimise, trained_state
 
 _HELDOUT_ROWS = 2000
+_KEPT = "kept"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Recipe(StrictParams):
     steps: of each phase; 0 trains nothing, and the system is what it starts from. warmup: steps of linear warm-up, followed by a cosine
     to zero. evaluate_every: steps between two looks at the held-out sentences, the best of which is kept. snapshot_every: steps between
     two snapshots, from which a killed training goes on. label_smoothing: 0.1 in DeCap. captions: train on so many captions only, those
-    that synthesis draws when it is asked for the same number. precision: see `Precision`.
+    that synthesis draws when it is asked for the same number. precision: see `Precision`. keep_steps: the weights of every look stay
+    beside the best ones, for a sweep's curve over `step`.
     """
 
     steps: Whole
@@ -46,6 +49,7 @@ class Recipe(StrictParams):
     snapshot_every: Count = 200
     captions: Annotated[int, Field(ge=2, le=10**9)] | None = None
     precision: Precision = "auto"
+    keep_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,16 +123,26 @@ class Trainer:
         """Train the decoder in place, phase after phase; snapshots go to the folder `scratch`.
 
         Returns the log, an entry per evaluation with phase, step, training loss and score, and the step of the last phase whose weights
-        the decoder is left with. Raises `UserError` when a phase has fewer rows than a batch.
+        the decoder is left with. Raises `UserError` when a phase has fewer rows than a batch. Where the recipe keeps steps, their weights
+        are then in `kept_steps` of the folder: those of a phase's last step are the ones that the next phase begins with.
         """
-        log, best_step = [], 0
+        log, best_step, before = [], 0, 0
         for number, phase in enumerate(phases):
-            entries = self._train(phase, scratch / f"phase-{number}.pt", label if len(phases) == 1 else f"{label}, {phase.name}")
+            self._keep(scratch, before)
+            entries = self._train(phase, scratch / f"phase-{number}.pt", label if len(phases) == 1 else f"{label}, {phase.name}", before)
             log += [{"phase": phase.name, **entry} for entry in entries]
             best_step = phase.score.best(entries)["step"]
+            before += entries[-1]["step"]
         return log, best_step
 
-    def _train(self, phase: Phase, snapshot: Path, label: str) -> list[Entry]:
+    def _keep(self, scratch: Path, step: int) -> None:
+        """The weights of a step, counted over all phases, where the recipe keeps them."""
+        if self.recipe.keep_steps:
+            (scratch / _KEPT).mkdir(exist_ok=True)
+            save_file({name: value.cpu().clone() for name, value in trained_state(self.decoder).items()},
+                      scratch / _KEPT / f"{step}.safetensors")
+
+    def _train(self, phase: Phase, snapshot: Path, label: str, before: int) -> list[Entry]:
         recipe, decoder, seed, score = self.recipe, self.decoder, self.seed, phase.score
         if len(phase.rows) < recipe.batch:
             raise UserError(f"{len(phase.rows)} training sentences are too few for batches of {recipe.batch}: lower the recipe's batch, "
@@ -153,11 +167,17 @@ class Trainer:
                 entry = {"step": step, "train_loss": round(loss, 4), score.name: round(score.function(), 4)}
             if not all(map(math.isfinite, entry.values())):
                 raise UserError(f"training diverged before step {step} (the loss is not a number): lower the recipe's learning_rate")
+            self._keep(snapshot.parent, before + step)
             return entry
 
         optimiser = schedule.adamw(trained, betas=(0.9, 0.98), fused=True)
         return optimise(label, trained, optimiser, schedule, loss_of, record, recipe.evaluate_every, recipe.snapshot_every, snapshot,
                         score=score)[1]
+
+
+def kept_steps(scratch: Path) -> dict[int, Path]:
+    """What a training left there of each step that its recipe keeps: safetensors of what is trained."""
+    return {int(file.stem): file for file in sorted((scratch / _KEPT).glob("*.safetensors"), key=lambda file: int(file.stem))}
 
 
 def epoch_batches(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:

@@ -45,6 +45,8 @@ class SelfSupervisedParams(ClipCapParams):
     first phase out.
     self_steps: batches of pictures without captions (paper: about 10 epochs); 0 leaves the second phase out. self_learning_rate: its own.
     temperatures: of Gumbel-Softmax, a stretch of the second phase for each. length: most tokens of a caption in it. hard: straight-through.
+    one_pass: captions are drawn without gradients and read again in one pass, which leaves out the gradients through what is fed back;
+    hard ones only.
     anchor: weight of cross-entropy on the captioned pictures in the second phase.
     """
 
@@ -54,6 +56,7 @@ class SelfSupervisedParams(ClipCapParams):
     temperatures: tuple[Temperature, ...] = (1.0,)
     length: Count = 20
     hard: bool = True
+    one_pass: bool = True
     anchor: Spread = 0.1
 
 
@@ -69,6 +72,8 @@ class SelfSupervised(ClipCap):
     def phases(self, trainer: Trainer) -> list[Phase]:
         """Cross-entropy on captions of the labelled pictures, then similarity of pictures and captions drawn of them. Raises `UserError`
         where neither is asked for, or captions are longer than CLIP reads."""
+        if self.train.one_pass and not self.train.hard:
+            raise UserError("params.yaml: one_pass reads tokens, and hard is false, so that there are none: change one of them")
         few = few_labelled(trainer, self.train.labelled) if self.train.labelled else None
         phases = [few.cross_entropy()] if few else []
         if self.train.self_steps:
@@ -87,13 +92,14 @@ class SelfSupervised(ClipCap):
         context = clip.tokens([""]).shape[1]
         if self.train.length > context - 2:
             raise UserError(f"params.yaml: length is {self.train.length}, but {clip.folder} reads {context - 2} tokens: lower it")
-        bridge_VW = bridge(clip, trainer.decoder.tokenizer)
+        decoder = trainer.decoder
+        bridge_VW = bridge(clip, decoder.tokenizer, decoder.lm.get_input_embeddings().num_embeddings)
         anchor = few.cross_entropy().loss if few and self.train.anchor else None
 
         def loss(rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
             generator = torch.Generator().manual_seed(generator.initial_seed() + number * _APART)
             images_BD = self._images(trainer, rows)
-            similarity_B = self.similarity(trainer.decoder, clip, bridge_VW, images_BD, temperature, generator)
+            similarity_B = self.similarity(decoder, clip, bridge_VW, images_BD, temperature, generator)
             found = -similarity_B.mean()
             if anchor and few:
                 drawn = torch.randint(len(few.train_rows), (len(rows),), generator=generator)
@@ -119,7 +125,7 @@ class SelfSupervised(ClipCap):
     def similarity(self, decoder: Decoder, clip: Clip, bridge_VW: Tensor, images_BD: Tensor, temperature: float,
                    generator: torch.Generator) -> Tensor:
         """(B,) cosines of images and captions drawn of them, with gradients to the decoder. Paper: section 2.2, L_unsupv = -cos(v, c)."""
-        drawn = decoder.roll_out(_condition(images_BD), self.train.length, temperature, generator, self.train.hard)
+        drawn = decoder.roll_out(_condition(images_BD), self.train.length, temperature, generator, self.train.hard, self.train.one_pass)
         return cosine_similarity(images_BD, caption_features(clip, bridge_VW, drawn.tokens, drawn.mask, decoder.tokenizer.end))
 
     def _images(self, trainer: Trainer, rows: NDArray[np.int64]) -> Tensor:
@@ -140,9 +146,17 @@ def caption_features(clip: Clip, bridge_VW: Tensor, tokens_BTV: Tensor, mask_BT:
     return text_features_of(model, embeddings_BTW, torch.where(ended_B, length_B, length_B + 1))
 
 
-def bridge(clip: Clip, tokenizer: CaptionTokenizer) -> Tensor:
+def bridge(clip: Clip, tokenizer: CaptionTokenizer, vocabulary: int) -> Tensor:
     """(V, W) what CLIP reads for each of the decoder's tokens: its own embedding where both have one vocabulary, else, as an approximation
-    of ours, the mean of those of the tokens that CLIP writes the same text with."""
+    of ours, the mean of those of the tokens that CLIP writes the same text with. vocabulary: V, with what models have beyond their
+    tokenizers, of which CLIP reads nothing."""
+    known_VW = _known(clip, tokenizer)
+    more = vocabulary - len(known_VW)
+    return torch.nn.functional.pad(known_VW, (0, 0, 0, more)) if more else known_VW
+
+
+def _known(clip: Clip, tokenizer: CaptionTokenizer) -> Tensor:
+    """Of the tokens that the decoder's tokenizer knows."""
     embeddings_VW: Tensor = text_tower(clip.model).token_embedding.weight
     _, clip_end = clip.tokens([""])[0, :2].tolist()
     texts = [tokenizer.decode([id]) for id in range(tokenizer.size)]

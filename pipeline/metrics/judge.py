@@ -16,7 +16,8 @@ class EvaluationParams(StrictParams):
 
     judge: the CLIP behind CLIPScore, RefCLIPScore and RefCompare; no system may use it. datasets: that the judge looks at.
     samples: of the bootstrap. seed: of bootstrap and shuffled control. prompt: put before every text that the judge reads (the default
-    is that of Hessel et al.; the micro-world's judge has never read such words).
+    is that of Hessel et al.; the micro-world's judge has never read such words). language_model: the one in `data/foundation` that
+    captions' perplexity is by; none without a name.
     """
 
     judge: str
@@ -24,3 +25,4 @@ class EvaluationParams(StrictParams):
     samples: Annotated[int, Field(ge=1, le=10**6)] = 1000
     seed: Seed = 0
     prompt: str = "A photo depicts "
+    language_model: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 import matplotlib
@@ -92,26 +93,38 @@ def refinement_curves(curve: Sequence[dict[str, float]], label: str) -> str:
 
 
 def sweep_curves(plot: Table, task: Task, label: str) -> str:
-    """The primary metric against a parameter, a curve per setting: means over seeds as lines, seeds as points, intervals as bands."""
+    """The primary metric against a parameter, a curve per setting: means over seeds as lines, seeds as points, intervals as bands. Below
+    it what else the task plots."""
+    points = [point for _, curve in plot.columns for _, point in curve]
+    metrics = [task.primary, *(metric for metric in task.plotted if all(metric in point.beside for point in points))]
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(3.0)
-        for index, (setting, curve) in enumerate(plot.columns):
-            values, points = zip(*curve, strict=True)
-            colour, marker = _SERIES[index % len(_SERIES)], _MARKERS[index % len(_MARKERS)]
-            axes.fill_between(values, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
-            axes.plot(values, [p.mean for p in points], color=colour, marker=marker, markersize=4.5, label=setting)
-            for value, point in curve:
-                if len(point.seeds) > 1:
-                    axes.plot([value] * len(point.seeds), point.seeds, marker, color=colour, markersize=2.5, alpha=0.6)
+        figure, panels = _panels(1.4 + 1.6 * len(metrics), len(metrics))
+        for axes, metric in zip(panels, metrics, strict=True):
+            for index, (setting, curve) in enumerate(plot.columns):
+                values = [value for value, _ in curve]
+                points = [point if metric == task.primary else point.beside[metric] for _, point in curve]
+                colour, marker = _SERIES[index % len(_SERIES)], _MARKERS[index % len(_MARKERS)]
+                if not any(isnan(point.low) for point in points):
+                    axes.fill_between(values, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
+                axes.plot(values, [p.mean for p in points], color=colour, marker=marker, markersize=4.5, label=setting)
+                for value, point in zip(values, points, strict=True):
+                    if len(point.seeds) > 1:
+                        axes.plot([value] * len(point.seeds), point.seeds, marker, color=colour, markersize=2.5, alpha=0.6)
+            axes.set_ylabel(f"{metric} × 100" if metric == task.primary else metric)
+        axes = panels[-1]
         ticks = [value for (value,), _ in plot.rows]
-        if ticks[0] > 0 and ticks[-1] / ticks[0] > 50:
-            axes.set_xscale("log")
+        least = next((tick for tick in ticks if tick > 0), 0)
+        if ticks[0] >= 0 and least and ticks[-1] / least > 50:
+            if ticks[0]:
+                axes.set_xscale("log")
+            else:
+                axes.set_xscale("symlog", linthresh=least)
             axes.xaxis.set_major_formatter("{x:g}")
         if len(ticks) <= 8:
             axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
             axes.minorticks_off()
         axes.set_xlabel(plot.keys[0])
-        axes.set_ylabel(f"{task.primary} × 100")
+        figure.align_ylabels(panels)
         _legend(figure, axes)
         return _svg(figure, label)
 

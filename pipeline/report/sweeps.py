@@ -21,7 +21,7 @@ from pipeline.tasks.base import Score, Task
 @dataclass(frozen=True)
 class Point:
     """A variant over its seeds, by the primary metric. mean: over seeds; low, high: over seeds and images. by_seed: of each. controls: by
-    name, mean over seeds; not_above: those that it is not shown to beat."""
+    name, mean over seeds; not_above: those that it is not shown to beat. beside: the same by other metrics that curves show."""
 
     mean: float
     low: float
@@ -29,6 +29,7 @@ class Point:
     controls: dict[str, float]
     not_above: tuple[str, ...]
     by_seed: dict[str, float]
+    beside: dict[str, Point]
 
     @property
     def seeds(self) -> tuple[float, ...]:
@@ -112,9 +113,15 @@ def _table(system: str, keys: tuple[str, ...], entries: list[tuple[tuple[Any, ..
 def _point(rows: Sequence[Row], task: Task, evaluation: EvaluationParams) -> Point | None:
     if not rows:
         return None
-    scores, by_seed = over_seeds(rows, task, evaluation), {str(row.seed): row.scores[task.primary].value for row in rows}
-    return Point(scores[task.primary].value, scores[task.primary].low, scores[task.primary].high,
-                 {name: scores[name].value for name in task.controls if name in scores}, not_above(scores, task), by_seed)
+    scores = over_seeds(rows, task, evaluation)
+
+    def point(metric: str, **about: Any) -> Point:
+        found = scores[metric]
+        return Point(found.value, found.low, found.high, by_seed={str(row.seed): row.scores[metric].value for row in rows}, **about)
+
+    beside = {metric: point(metric, controls={}, not_above=(), beside={}) for metric in task.plotted if metric in scores}
+    return point(task.primary, controls={name: scores[name].value for name in task.controls if name in scores},
+                 not_above=not_above(scores, task), beside=beside)
 
 
 def over_seeds(rows: Sequence[Row], task: Task, evaluation: EvaluationParams) -> dict[str, Score]:

@@ -71,20 +71,21 @@ class Scored:
 class Scorer(Protocol):
     """Scores the answers of any system; what it needs for that is loaded once."""
 
-    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpora: Sequence[str]) -> Scored:
-        """Answers by item id, in a setting of that name, of a system that knows the sentences of these corpora. `UserError` when artefacts
-        do not belong together."""
+    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpora: Sequence[str], own: str) -> Scored:
+        """Answers by item id, in a setting of that name, of a system that knows the sentences of these corpora and looks with a CLIP of its
+        own. `UserError` when artefacts do not belong together."""
 
 
 @dataclass(frozen=True)
 class Task:
     """What is asked of an item. item: what it is (`image`): its ids stand in columns `<item>_id`. primary: the name of a metric.
-    compared_with: controls, in their order."""
+    compared_with: controls, in their order. plotted: metrics that curves show below the primary one."""
 
     item: str
     metrics: tuple[Metric, ...]
     primary: str
     compared_with: tuple[Control, ...]
+    plotted: tuple[str, ...] = ()
 
     @property
     def controls(self) -> tuple[str, ...]:

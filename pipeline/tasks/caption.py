@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,12 @@ from pipeline.core import paths
 from pipeline.core.artefacts import again, whole
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_file, read_object
+from pipeline.core.params import section
 from pipeline.core.tables import read_table
 from pipeline.features.embedding import reference_source
 from pipeline.features.encoders import Clip, load_clip
 from pipeline.features.stores import half, read, unit
+from pipeline.language.perplexity import LanguageModel
 from pipeline.methods.base import Method
 from pipeline.metrics import captions, chair, clip, java, motion
 from pipeline.metrics.constant import best_constant
@@ -39,8 +41,12 @@ TASK = Task("image", (
            meaning="Agreement with the references in runs of up to four words, rare ones counting more (CIDEr-D)."),
     Metric("CLIPScore", 3, "0 to 2.5", meaning="2.5 times the cosine between caption and image in the judge's CLIP space; no references."),
     Metric("RefCLIPScore", 3, "0 to 2.5", meaning="Harmonic mean of CLIPScore and the caption's cosine with its nearest reference."),
-    Metric("RefCompare", 3, "0 to 1", meaning="Share of an image's references that the judge finds less similar to the image than the "
-                                              "caption."),
+    Metric("RefCompare", 3, "0 to 1", interval=True,
+           meaning="Share of an image's references that the judge finds less similar to the image than the caption."),
+    Metric("OwnCLIPScore", 3, "0 to 2.5", meaning="CLIPScore by the CLIP that the system itself looks with: where it rises and CLIPScore "
+                                                  "does not, captions please that model alone."),
+    Metric("Perplexity", 2, "1 and up", higher_is_better=False,
+           meaning="Of captions under a language model of sentences about pictures: how little they read like one."),
     Metric("CHAIRs", 3, "0 to 1", higher_is_better=False, interval=True,
            meaning="Share of captions that name a thing which the image does not show."),
     Metric("CHAIRi", 3, "0 to 1", higher_is_better=False, meaning="Share of such things among all that captions name."),
@@ -55,7 +61,7 @@ TASK = Task("image", (
     Control("shuffled", "the same answers, each given to another image"),
     Control("constant", "the one sentence that is best for every image of the validation split, out of what the system learnt from and "
                         "what it looks up"),
-))
+), plotted=("BLEU-4", "RefCompare"))
 
 
 @dataclass(frozen=True)
@@ -74,27 +80,41 @@ class Scorer:
         self.wanted, self.params, self.device = wanted, params, device
         self._seen: dict[tuple[str, str], _Seen] = {}
         self._constants: dict[tuple[str, str], tuple[str, float] | None] = {}
+        self._clips: dict[str, Clip] = {}
 
     @cached_property
     def judge(self) -> Clip:
         """The CLIP that no system may use."""
-        return load_clip(self.wanted.judge, self.params, self.device)
+        return self._clip(self.wanted.judge)
 
-    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpora: Sequence[str]) -> Scored:
-        """Every metric of captions by image id. `UserError` when captions, references and what the judge sees do not belong together.
+    @cached_property
+    def language_model(self) -> LanguageModel | None:
+        """What captions have their perplexity under."""
+        return LanguageModel(paths.foundation(self.wanted.language_model), self.device) if self.wanted.language_model else None
+
+    def _clip(self, name: str) -> Clip:
+        if name not in self._clips:
+            self._clips[name] = load_clip(name, self.params, self.device)
+        return self._clips[name]
+
+    def score(self, name: str, setting: Setting, answers: Mapping[str, str], corpora: Sequence[str], own: str) -> Scored:
+        """Every metric of captions by image id. own: the system's CLIP. `UserError` when captions, references and what the judge sees do
+        not belong together.
 
         Document frequencies are those of the whole split, also in the intervals. What a data set has no record for is left out: CHAIR and
-        its kin where nothing says what the images show, the constant control without a validation split.
+        its kin where nothing says what the images show, the constant control without a validation split, what the system's CLIP sees where
+        that has not embedded whole pictures.
         """
         references, rows = read_references(setting)
         tokenized = captions.tokenize_pair(answers, references)
         tokenized.begin_meteor()  # it goes on while the judge is loaded and reads
         judged = self._judge([answers[image_id] for image_id in references], setting, rows)
+        own_score = self._own([answers[image_id] for image_id in references], setting, rows, own)
         truth = _truth(setting.test, tokenized)
         constant = max(filter(None, (self._constant(setting.test, corpus) for corpus in corpora)), key=lambda found: found[1],
                        default=None)
         found = captions.score_tokenized(tokenized)
-        values = {**found.per_image, TASK.controls[0]: captions.shuffled_cider(tokenized, self.wanted.seed), **judged,
+        values = {**found.per_image, TASK.controls[0]: captions.shuffled_cider(tokenized, self.wanted.seed), **judged, **own_score,
                   **(truth.per_image if truth else {})}
         about: dict[str, Any] = {"images": len(references), "references": sum(map(len, references.values())), "empty_captions": found.empty}
         if constant:
@@ -102,6 +122,9 @@ class Scorer:
             values[TASK.controls[1]] = captions.cider_per_image(dict.fromkeys(references, text), tokenized.references)
             about["constant"] = constant[0]
         pooled = found.corpus | (truth.corpus if truth else {})
+        if self.language_model:
+            pooled["Perplexity"] = self.language_model.perplexity([answers[image_id] for image_id in references])
+            about["reference_perplexity"] = round(self.language_model.perplexity([texts[0] for texts in references.values()]), 4)
         return Scored(TASK.scores(name, pooled, values, self.wanted), list(references),
                       {metric: value.tolist() for metric, value in values.items()}, about)
 
@@ -125,25 +148,39 @@ class Scorer:
         return {"CLIPScore": clip_score, "RefCLIPScore": clip.ref_clip_score(clip_score, caption_ND, seen.references, seen.mask),
                 "RefCompare": clip.ref_compare(seen.images, caption_ND, seen.references, seen.mask)}
 
+    def _own(self, texts: list[str], setting: Setting, rows: dict[str, list[int]], own: str) -> dict[str, NDArray[np.float64]]:
+        """OwnCLIPScore (0..2.5) per image."""
+        if not paths.image_features(own, setting.test).exists():
+            return {}
+        model = self._clip(own)
+        caption_ND = unit(half(model.encode_texts(texts)))
+        return {"OwnCLIPScore": clip.clip_score(_images(model, setting, rows), caption_ND)}
+
     def _look(self, setting: Setting, rows_of: dict[str, list[int]]) -> _Seen:
-        table, judge = paths.image_table(setting.test), self.wanted.judge
-        store = read(paths.image_features(judge, setting.test)).require(self.judge.digest, digest_file(table))
-        images = read_table(table, ["image_id", "split"])
-        rows = {image_id: row for row, (image_id, split) in enumerate(zip(images["image_id"], images["split"], strict=True))
-                if split == setting.split}
-        if rows.keys() != rows_of.keys():
-            raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: "
-                            f"{again(paths.corpus(setting.test))}")
-        texts = read(paths.reference_features(judge, setting.test)).require(self.judge.digest,
-                                                                            reference_source(setting.test, self.wanted.prompt))
-        return _Seen(unit(store.features[[rows[image_id] for image_id in rows_of]]),
-                     *clip.pad_references([unit(texts.features[its]) for its in rows_of.values()]))
+        texts = read(paths.reference_features(self.wanted.judge, setting.test)).require(
+            self.judge.digest, reference_source(setting.test, self.wanted.prompt))
+        return _Seen(_images(self.judge, setting, rows_of), *clip.pad_references([unit(texts.features[its]) for its in rows_of.values()]))
 
 
-def scored_with(setting: Setting, corpora: Sequence[str]) -> list[Path]:
-    """The tables, beside captions and what the judge sees, that decide the scores of a system which knows these corpora."""
-    truth = [paths.objects_table(setting.test), paths.vocabulary(setting.test)]
-    return [paths.references_table(setting.test), *map(paths.corpus_table, corpora), *(file for file in truth if file.exists())]
+def _images(model: Clip, setting: Setting, image_ids: Iterable[str]) -> NDArray[np.float32]:
+    """(N, D) unit features of a setting's images, as a CLIP sees them."""
+    table, name = paths.image_table(setting.test), model.folder.name
+    store = read(paths.image_features(name, setting.test)).require(model.digest, digest_file(table))
+    images = read_table(table, ["image_id", "split"])
+    rows = {image_id: row for row, (image_id, split) in enumerate(zip(images["image_id"], images["split"], strict=True))
+            if split == setting.split}
+    if rows.keys() != set(image_ids):
+        raise UserError(f"{paths.corpus(setting.test)}: images and references of split {setting.split!r} differ: "
+                        f"{again(paths.corpus(setting.test))}")
+    return unit(store.features[[rows[image_id] for image_id in image_ids]])
+
+
+def scored_with(setting: Setting, corpora: Sequence[str], own: str, params: dict[str, Any]) -> list[Path]:
+    """What decides the scores, beside captions and what the judge sees, of a system which knows these corpora and has this CLIP."""
+    wanted = section(EvaluationParams, params, "evaluation")
+    there = [paths.objects_table(setting.test), paths.vocabulary(setting.test), paths.image_features(own, setting.test)]
+    models = [paths.foundation(name) for name in (own, wanted.language_model) if name]
+    return [paths.references_table(setting.test), *map(paths.corpus_table, corpora), *models, *(path for path in there if path.exists())]
 
 
 def _truth(dataset: str, tokenized: captions.Tokenized) -> chair.Truth | None:

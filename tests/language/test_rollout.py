@@ -19,8 +19,9 @@ def given() -> Condition:
     return Condition(full.vectors, torch.tensor([[True, True], [False, True], [True, True], [True, False], [True, True]]), full.prompt)
 
 
-def naive(decoder: Decoder, one: Condition, noise_TV: Tensor, temperature: float, hard: bool) -> Tensor:
-    """(T, V) of one row: the whole prefix computed anew for every token, whatever ended before."""
+def naive(decoder: Decoder, one: Condition, noise_TV: Tensor, temperature: float, hard: bool, detached: bool = False) -> Tensor:
+    """(T, V) of one row: the whole prefix computed anew for every token, whatever ended before. detached: what is fed back has no
+    gradient."""
     prefix, _ = decoder.mapper(Condition.full(one.vectors[:, one.mask[0]]))
     words = decoder.lm.get_input_embeddings()
     embeddings, tokens = torch.cat([prefix[0], words(one.prompt[0]), words(torch.tensor([decoder.tokenizer.start]))]), []
@@ -30,7 +31,7 @@ def naive(decoder: Decoder, one: Condition, noise_TV: Tensor, temperature: float
         if hard:
             token_V = token_V + (torch.eye(len(token_V))[token_V.argmax()] - token_V).detach()
         tokens.append(token_V)
-        embeddings = torch.cat([embeddings, (token_V @ words.weight)[None]])
+        embeddings = torch.cat([embeddings, ((token_V.detach() if detached else token_V) @ words.weight)[None]])
     return torch.stack(tokens)
 
 
@@ -76,3 +77,30 @@ def test_a_rollout_stops_when_all_captions_have_ended(make_decoder):
 
 def test_a_rollout_longer_than_there_is_room_for_is_named(make_decoder, user_error):
     assert "has room for 62" in user_error(make_decoder().roll_out, condition(1), 63, 1.0, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("temperature", [0.7, 2.0])
+def test_one_pass_gives_the_same_captions_and_the_gradients_of_a_loop_whose_words_fed_back_have_none(make_decoder, given, temperature):
+    decoder = make_decoder(spread=0.4)
+    cached, found = (decoder.roll_out(given, LENGTH, temperature, torch.Generator().manual_seed(0), one_pass=one_pass)
+                     for one_pass in (False, True))
+    assert torch.equal(found.mask, cached.mask)
+    assert torch.equal(found.tokens.argmax(-1), cached.tokens.argmax(-1))
+    torch.testing.assert_close(found.tokens, cached.tokens, atol=1e-5, rtol=0)
+    generator = torch.Generator().manual_seed(0)
+    noise_TBV = [-torch.empty(5, 12).exponential_(generator=generator).log() for _ in range(found.tokens.shape[1])]
+    expected = torch.stack([naive(decoder, row(given, i), torch.stack([noise[i] for noise in noise_TBV]), temperature, True, detached=True)
+                            for i in range(5)])
+    for one, other in zip(gradients(decoder, found.tokens, found.mask), gradients(decoder, expected, found.mask), strict=True):
+        assert one.abs().sum() > 0
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_one_pass_ends_where_all_captions_have_ended(make_decoder):
+    decoder = make_decoder()
+    decoder.lm.get_output_embeddings().weight.data[decoder.tokenizer.end] *= 0
+    for length in (1, LENGTH):
+        cached, found = (decoder.roll_out(condition(3), length, 0.5, torch.Generator().manual_seed(3), one_pass=one_pass)
+                         for one_pass in (False, True))
+        assert found.tokens.shape == cached.tokens.shape
+        assert torch.equal(found.tokens.argmax(-1), cached.tokens.argmax(-1))

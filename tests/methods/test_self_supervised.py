@@ -55,13 +55,14 @@ def drawn(tokenizer: ClipTokens, texts: list[str], ends: bool) -> tuple[Tensor, 
 
 def test_clip_reads_drawn_captions_as_it_reads_their_text(tiny_clip, tokenizer):
     tokens_BTV, mask_BT = drawn(tokenizer, TEXTS, ends=True)
-    found = caption_features(tiny_clip, bridge(tiny_clip, tokenizer), tokens_BTV, mask_BT, tokenizer.end)
+    found = caption_features(tiny_clip, bridge(tiny_clip, tokenizer, tokenizer.size), tokens_BTV, mask_BT, tokenizer.end)
     torch.testing.assert_close(found, torch.from_numpy(tiny_clip.encode_texts(TEXTS)), atol=1e-5, rtol=0)
 
 
 def test_a_caption_that_is_cut_before_its_end_is_read_with_an_end(tiny_clip, tokenizer):
     for text in TEXTS:
-        found = caption_features(tiny_clip, bridge(tiny_clip, tokenizer), *drawn(tokenizer, [text], ends=False), tokenizer.end)
+        bridge_VW = bridge(tiny_clip, tokenizer, tokenizer.size)
+        found = caption_features(tiny_clip, bridge_VW, *drawn(tokenizer, [text], ends=False), tokenizer.end)
         torch.testing.assert_close(found, torch.from_numpy(tiny_clip.encode_texts([text])), atol=1e-5, rtol=0)
 
 
@@ -69,7 +70,7 @@ def test_gradients_of_the_similarity_are_those_of_finite_differences(tiny_clip_f
     """In double precision, of soft tokens, in ten random directions."""
     clip = Clip(tiny_clip_folder, ClipParams(), CPU)
     clip.model.double()
-    bridge_VW = bridge(clip, tokenizer)
+    bridge_VW = bridge(clip, tokenizer, tokenizer.size)
     generator = torch.Generator().manual_seed(0)
     tokens_BTV = torch.randn(2, 4, tokenizer.size, generator=generator, dtype=torch.float64).softmax(-1).requires_grad_()
     images_BD = torch.randn(2, clip.width, generator=generator, dtype=torch.float64)
@@ -88,16 +89,24 @@ def test_gradients_of_the_similarity_are_those_of_finite_differences(tiny_clip_f
 
 
 def test_a_decoder_of_clips_own_vocabulary_is_bridged_exactly(tiny_clip, tokenizer):
-    assert bridge(tiny_clip, tokenizer) is text_tower(tiny_clip.model).token_embedding.weight
+    assert bridge(tiny_clip, tokenizer, tokenizer.size) is text_tower(tiny_clip.model).token_embedding.weight
 
 
 def test_another_vocabulary_is_bridged_by_the_mean_of_what_clip_writes_its_tokens_with(tiny_clip, make_decoder):
     words = make_decoder().tokenizer
-    found, weights = bridge(tiny_clip, words), text_tower(tiny_clip.model).token_embedding.weight
+    found, weights = bridge(tiny_clip, words, words.size), text_tower(tiny_clip.model).token_embedding.weight
     assert found.shape == (words.size, weights.shape[1])
     several = next(i for i in range(2, words.size) if len(tiny_clip.tokenizer.encode(words.decode([i]))) > 1)
     torch.testing.assert_close(found[several], weights[tiny_clip.tokenizer.encode(words.decode([several]))].mean(0))
     assert torch.equal(found[words.end], weights[int(tiny_clip.tokens([""])[0, 1])])
+
+
+def test_of_tokens_beyond_the_tokenizer_clip_reads_nothing(tiny_clip, tokenizer, make_decoder):
+    for words in (tokenizer, make_decoder().tokenizer):
+        found = bridge(tiny_clip, words, words.size + 3)
+        assert found.shape[0] == words.size + 3
+        assert torch.equal(found[-3:], torch.zeros_like(found[-3:]))
+        torch.testing.assert_close(found[:-3], bridge(tiny_clip, words, words.size))
 
 
 @pytest.fixture
@@ -160,8 +169,9 @@ def test_the_anchor_is_cross_entropy_on_captions_of_labelled_pictures(trainer):
     assert anchored - plain == pytest.approx(0.5 * expected.item(), rel=1e-4)
 
 
-def test_its_loss_reaches_the_mapper(trainer):
-    phase = make(labelled=5, anchor=0.0, length=6).phases(trainer)[1]
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_its_loss_reaches_the_mapper(trainer, one_pass):
+    phase = make(labelled=5, anchor=0.0, length=6, one_pass=one_pass).phases(trainer)[1]
     gradients = torch.autograd.grad(phase.loss(phase.rows[:4], torch.Generator().manual_seed(0)), list(trainer.decoder.mapper.parameters()))
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
@@ -184,6 +194,7 @@ def test_either_phase_may_be_left_out_and_the_second_may_cool_down(trainer, trai
     ({"labelled": 11}, "labelled is 11, of 10 pictures with captions"),
     ({"labelled": 1}, "two at least are needed"),
     ({"labelled": 5, "length": 19}, "reads 18 tokens"),
+    ({"labelled": 5, "hard": False, "one_pass": True}, "one_pass reads tokens, and hard is false"),
 ])
 def test_what_cannot_be_learnt_is_said_in_one_line(trainer, user_error, train, said):
     assert said in user_error(make(**train).phases, trainer)

@@ -338,7 +338,8 @@ def test_differences_to_the_best_system_are_paired_by_image(project: Path) -> No
     edit_table(paths.scores("clipre") / "in-domain.parquet", table.take(np.arange(IMAGES)[::-1]))
     assert gather(PARAMS).differences == before
     assert [(row.metric, row.a, row.b) for rows in before for row in rows] == [
-        (metric, "knight", other) for other in ("capdec", "clipre") for metric in ("CIDEr", "CHAIRs", "Correct", "MotionCorrect")]
+        (metric, "knight", other) for other in ("capdec", "clipre")
+        for metric in ("CIDEr", "RefCompare", "CHAIRs", "Correct", "MotionCorrect")]
     assert all(row.difference[1] <= row.difference[0] <= row.difference[2] for rows in before for row in rows)
 
 
@@ -415,6 +416,27 @@ def test_a_training_is_shown_by_the_score_that_chose_its_weights(project: Path) 
     shown = section(render(gather(PARAMS)), "training")
     assert "reward" in shown
     assert "held-out" in shown  # of capdec
+
+
+def test_a_curve_from_nothing_to_much_has_all_its_ticks(project: Path) -> None:
+    write_sweep(*(row({"train.labelled": labelled}, 0, 50, 45, 55) for labelled in (0, 30, 100, 1000, 10_000)))
+    html = section(render(gather(PARAMS)), "sweeps")
+    assert all(f">{tick}<" in html for tick in ("0", "30", "100", "1000", "10000"))
+
+
+def test_curves_show_the_tasks_other_metrics_below_the_primary_one(project: Path) -> None:
+    runs = [row({"step": step}, seed, 50 + seed, 45, 55) for step in (0, 60) for seed in (0, 1)]
+    runs = [replace(run, scores=run.scores | {score.metric: score for score in long("in-domain", 10, {"BLEU-4": 30.0 + run.seed})})
+            for run in runs]
+    write_sweep(*runs)
+    (sweep,) = sweeps_of(project)
+    ((_, curve),) = sweep.plots[0].columns
+    assert [point.beside["BLEU-4"].seeds for _, point in curve] == [(30.0, 31.0)] * 2
+    assert [point.beside["BLEU-4"].mean for _, point in curve] == [30.5] * 2
+    html = section(render(gather(PARAMS)), "sweeps")
+    assert html.count("<svg") == 1
+    assert all(text in html for text in ("CIDEr × 100", "BLEU-4"))
+    assert "RefCompare" not in html[html.index("<svg") : html.index("</svg")]
 
 
 def test_numeric_variants_become_curves_and_others_a_table(project: Path) -> None:
