@@ -35,11 +35,16 @@ WORDS = [f"word{number}" for number in range(1000)]
 CPU = torch.device("cpu")
 
 
-def language_model(folder: Path) -> None:
-    """Random weights of OPT-1.3b's shape, and a tokenizer of a thousand words."""
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Of a thousand words."""
     tokens = Tokenizer(models.WordLevel({word: number for number, word in enumerate(["<s>", "<pad>", "</s>", *WORDS])}, unk_token="</s>"))
     tokens.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokens, bos_token="</s>", eos_token="</s>", pad_token="<pad>").save_pretrained(folder)
+    return PreTrainedTokenizerFast(tokenizer_object=tokens, bos_token="</s>", eos_token="</s>", pad_token="<pad>")
+
+
+def language_model(folder: Path) -> None:
+    """Random weights of OPT-1.3b's shape, and that tokenizer."""
+    tokenizer().save_pretrained(folder)
     torch.manual_seed(0)
     OPTForCausalLM(OPTConfig(**SHAPE)).to(torch.bfloat16).save_pretrained(folder)
 
