@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -100,6 +101,55 @@ def metrics() -> None:
     from pipeline.tasks import answer, caption
 
     print(f"{caption.TASK.table()}\n\n{answer.TASK.table()}")
+
+
+References = Annotated[Path | None, typer.Option(help="COCO annotations, Karpathy's or MAGIC's JSON, {id: [references]}, JSON Lines, CSV "
+                                                      "or TSV; may be left out where captions carry their own.")]
+Split = Annotated[str | None, typer.Option(help="Which references, of a file that has several splits.")]
+StripMarkers = Annotated[bool, typer.Option("--strip-markers", help="Take markers such as <|endoftext|> and </s> out before scoring.")]
+OneObject = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+
+
+@app.command()
+def evaluate(
+    captions: Annotated[Path, typer.Argument(help="COCO results, MAGIC's result list, {id: caption}, JSON Lines, CSV or TSV.")],
+    references: References = None,
+    split: Split = None,
+    strip_markers: StripMarkers = False,
+    as_json: OneObject = False,
+    page: Annotated[Path | None, typer.Option("--html", help="Write an HTML page too, with the captions that score lowest and highest.")]
+    = None,
+) -> None:
+    """Score a file of captions, whoever made them, by the code that scores the pipeline's own."""
+    from contextlib import nullcontext
+
+    from pipeline.report.pages import new_page
+    from pipeline.report.scored import render
+    from pipeline.scoring import evaluate as scoring
+
+    with new_page(page) if page else nullcontext() as write:
+        found = scoring.evaluate(scoring.load_pair(captions, references, split), strip_markers)
+        typer.echo(json.dumps(scoring.as_json(found)) if as_json else scoring.as_text(found))
+        if write:
+            write(render(found))
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A system of params.yaml that `dvc repro` has run, or a file of captions.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    setting: Annotated[str | None, typer.Option(help="Where both systems were tested (default: the first that they share).")] = None,
+    references: References = None,
+    split: Split = None,
+    strip_markers: StripMarkers = False,
+    number: Annotated[int, typer.Option(min=0, help="Images to show of each side, on which it is most above the other.")] = 5,
+    as_json: OneObject = False,
+) -> None:
+    """How far two systems, or two files of captions, differ image by image, and on which images most."""
+    from pipeline.scoring import compare as comparing
+
+    found = comparing.compare(a, b, setting, comparing.Files(references, split, strip_markers), number)
+    typer.echo(json.dumps(comparing.as_json(found)) if as_json else comparing.as_text(found))
 
 
 @app.command()

@@ -22,7 +22,7 @@ LAYERS = [
     ["pipeline.answers"],
     ["pipeline.answering", "pipeline.answer_evaluation"],
     ["pipeline.evaluation"],
-    ["pipeline.sweep_table", "pipeline.sweeps", "pipeline.photographs", "pipeline.doctor"],
+    ["pipeline.sweep_table", "pipeline.sweeps", "pipeline.photographs", "pipeline.doctor", "pipeline.scoring"],
     ["pipeline.report"],
     ["pipeline.human"],
     ["pipeline.cli", "stages"],

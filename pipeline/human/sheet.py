@@ -10,19 +10,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.core import paths
 from pipeline.core.artefacts import whole_if_sealed
 from pipeline.core.errors import UserError
 from pipeline.core.files import digest_of, replace, write_json
-from pipeline.core.params import load, section, suggest
+from pipeline.core.params import load, section
 from pipeline.core.tables import read_captions, read_table
 from pipeline.features.frames import FrameParams
 from pipeline.images import locate
 from pipeline.report.pictures import Embedded, embed
 from pipeline.report.templates import environment, style
-from pipeline.systems import Setting, find_system, make_method, settings_of
+from pipeline.scoring.settings import shared_setting
 
 CRITERIA = {
     "distinctive": "Which caption is more distinctive: which fits this picture and few others?",
@@ -54,7 +53,7 @@ def export(systems: tuple[str, str], setting: str | None, number: int, seed: int
         raise UserError(f"{systems[0]} against itself: name two systems")
     if number < 1:
         raise UserError(f"{number} pictures are none: ask for 1 or more")
-    name, tested = _setting(systems, setting, params)
+    name, tested = shared_setting(systems, setting, params)
     captions = [read_captions(system, name) for system in systems]
     table = read_table(paths.image_table(tested.test), ["image_id", "path", "split"])
     file_of = {image_id: path for image_id, path, split in zip(*table.values(), strict=True) if split == tested.split}
@@ -91,22 +90,6 @@ def render(pairs: Sequence[Pair], sheet: str) -> str:
     return environment().get_template("sheet.html.j2").render(
         pairs=pairs, sheet=sheet, criteria=CRITERIA, choices=CHOICES, style=style(),
         about={"sheet": sheet, "ids": [pair.id for pair in pairs], "criteria": list(CRITERIA)})
-
-
-def _setting(systems: tuple[str, str], setting: str | None, params: dict[str, Any]) -> tuple[str, Setting]:
-    """The setting of this name of both systems, which test the same pictures there."""
-    found = []
-    for system in systems:
-        its = find_system(system, params)
-        found.append(settings_of(its, make_method(system, its), params))
-    shared = [name for name, its in found[0].items()
-              if name in found[1] and (its.test, its.split) == (found[1][name].test, found[1][name].split)]
-    if not shared:
-        raise UserError(f"{systems[0]} and {systems[1]} have no setting in common: name two systems of one suite")
-    if setting is not None and setting not in shared:
-        raise UserError(f"{systems[0]} and {systems[1]} have no setting {setting!r} in common{suggest(setting, shared)}")
-    name = setting or shared[0]
-    return name, found[0][name]
 
 
 def _differ(captions: Sequence[Mapping[str, str]], image_id: str) -> bool:

@@ -25,8 +25,8 @@ from pipeline.core.errors import UserError
 from pipeline.metrics import java
 from pipeline.metrics.cider import cider_d
 
-TOKENIZER = ("PTBTokenizer of stanford-corenlp-3.4.1, lower case, without pycocoevalcap's list of punctuation; models' markers such as "
-             "<|endoftext|> are taken out before")
+PLAIN_TOKENIZER = "PTBTokenizer of stanford-corenlp-3.4.1, lower case, without pycocoevalcap's list of punctuation"
+TOKENIZER = f"{PLAIN_TOKENIZER}; models' markers such as <|endoftext|> are taken out before"
 
 _PACKAGE = Path(next(iter(pycocoevalcap.__path__)))
 _PUNCTUATION = frozenset(PUNCTUATIONS)
@@ -82,15 +82,18 @@ def score(hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]]
     return score_tokenized(tokenize_pair(hypotheses, references))
 
 
-def tokenize_pair(hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Tokenized:
-    """Check both sides as `score` describes and tokenize them, for `score_tokenized` and `shuffled_cider` to share."""
+def tokenize_pair(hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]], markers: bool = False) -> Tokenized:
+    """Check both sides as `score` describes and tokenize them, for `score_tokenized` and `shuffled_cider` to share.
+
+    markers: whether models' markers stay, as the words that the tokenizer makes of them.
+    """
     _check(hypotheses, references)
-    tokenized = tokenize(references)
+    tokenized = tokenize(references, markers)
     for image_id, captions in tokenized.items():
         if "" in captions:
             which = captions.index("") + 1
             raise UserError(f"reference {which} of image {image_id!r} holds no word: correct it or take it out of the references")
-    return Tokenized(tokenize({image_id: [hypotheses[image_id]] for image_id in references}), tokenized)
+    return Tokenized(tokenize({image_id: [hypotheses[image_id]] for image_id in references}, markers), tokenized)
 
 
 def score_tokenized(captions: Tokenized) -> CaptionScores:
@@ -141,19 +144,19 @@ def derangement(count: int, seed: int) -> np.ndarray:
     return successors
 
 
-def tokenize(captions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def tokenize(captions: Mapping[str, Sequence[str]], markers: bool = False) -> dict[str, list[str]]:
     """Tokenized captions of each id, in the given order, by one Java run. Repeating a recent call costs nothing."""
-    lines = iter(_tokenize_lines(tuple(clean(caption) for group in captions.values() for caption in group)))
+    lines = iter(_tokenize_lines(tuple(clean(caption, markers) for group in captions.values() for caption in group)))
     return {image_id: [next(lines) for _ in group] for image_id, group in captions.items()}
 
 
-def clean(caption: str) -> str:
-    """The caption on one line, without what the jars take for structure and without models' markers, which vanish unscored.
+def clean(caption: str, markers: bool = False) -> str:
+    """The caption on one line, without what the jars take for structure and, unless they are to stay, models' markers.
 
     Markers, in upper or lower case: `<s>`, `</s>`, `<pad>`, `<bos>`, `<eos>`, `<start_of_text>`, `<end_of_text>`, letters and underscores
     between `<|` and `|>` (`<|endoftext|>`), `[CLS]`, `[SEP]`, `[PAD]`, `[BOS]`, `[EOS]`. References are cleaned likewise.
     """
-    for pattern in (_UNSAFE, _MARKER, _FIELD_SEPARATOR):
+    for pattern in (_UNSAFE, _FIELD_SEPARATOR) if markers else (_UNSAFE, _MARKER, _FIELD_SEPARATOR):
         caption = pattern.sub(" ", caption)
     return " ".join(caption.split())
 

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import replace
 from pipeline.core.params import load, section
 from pipeline.features.frames import FrameParams
 from pipeline.photographs import Show, readable
+from pipeline.report.pages import new_page
 from pipeline.report.pictures import embed
 from pipeline.report.templates import environment, style
 
@@ -19,23 +18,12 @@ from pipeline.report.templates import environment, style
 @contextmanager
 def explained_page(file: Path, system: str) -> Iterator[Show]:
     """Takes what is shown to it, and at the end writes the page. Raises `UserError` at once for a file that is no page, or cannot be."""
-    if file.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"{file} is no name of a page: let it end in .html")
-    partial = file.with_name(f"{file.name}.partial")
-    try:
-        partial.touch()
-    except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror}): name a file in a folder that is there") from None
-    shown: list[dict[str, Any]] = []
-    frames = section(FrameParams, load(), "frames").count
+    with new_page(file) as write:
+        shown: list[dict[str, Any]] = []
+        frames = section(FrameParams, load(), "frames").count
 
-    def show(picture: Path, caption: str, reason: dict[str, Any]) -> None:
-        shown.append({"name": readable(Path(picture.name)), "image": embed(picture, frames), "caption": caption, **reason})
+        def show(picture: Path, caption: str, reason: dict[str, Any]) -> None:
+            shown.append({"name": readable(Path(picture.name)), "image": embed(picture, frames), "caption": caption, **reason})
 
-    try:
         yield show
-        html = environment().get_template("explained.html.j2").render(shown=shown, system=system, style=style())
-        partial.write_text(html, encoding="utf-8", newline="\n")
-        replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+        write(environment().get_template("explained.html.j2").render(shown=shown, system=system, style=style()))
