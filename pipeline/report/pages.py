@@ -12,7 +12,10 @@ from pipeline.core.files import replace
 
 @contextmanager
 def new_page(file: Path) -> Iterator[Callable[[str], None]]:
-    """Takes a page's HTML and puts it there whole. Raises `UserError` at once for a file that is no page, or cannot be."""
+    """Takes a page's HTML and puts it there whole.
+
+    Raises `UserError` at once for a file that is no page, or cannot be.
+    """
     if file.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{file} is no name of a page: let it end in .html")
     partial = file.with_name(f"{file.name}.partial")

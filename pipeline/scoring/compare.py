@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,8 +45,10 @@ class Different(NamedTuple):
 
 @dataclass(frozen=True)
 class Compared:
-    """A against b. where: the setting, or the file of references. means: of a and b by metric, over images. a_better, b_better: the images
-    on which CIDEr differs most, most first; those with equal CIDEr are in neither."""
+    """A against b. where: the setting, or the file of references. means: of a and b by metric, over images.
+
+    a_better, b_better: the images on which CIDEr differs most, most first; those with equal CIDEr are in neither.
+    """
 
     a: str
     b: str
@@ -69,14 +71,14 @@ class Files:
 
 
 def compare(a: str, b: str, setting: str | None, files: Files, number: int) -> Compared:
-    """Compare files where references are named or both are files, systems else; `UserError` for options of the other kind.
+    """Compare files where references are named or both are files, systems else.
 
-    setting: of systems. number: images to show of each side.
+    Options of the other kind are a `UserError`. setting: of systems. number: images to show of each side.
     """
     if files.references is None and not (Path(a).is_file() and Path(b).is_file()):
         if files != Files():
-            raise UserError(f"--split and --strip-markers are of files of captions, which {a} and {b} are not: leave them out, or name two "
-                            "files and --references")
+            raise UserError(f"--split and --strip-markers are of files of captions, which {a} and {b} are not: leave "
+                            "them out, or name two files and --references")
         return compare_systems((a, b), setting, number)
     if setting is not None:
         raise UserError(f"--setting {setting} is of systems, but {a} and {b} are scored as files: leave it out")
@@ -88,12 +90,16 @@ def compare_files(named: tuple[Path, Path], files: Files, number: int) -> Compar
     _require_two(named)
     first, second = (evaluate(load_pair(file, files.references, files.split), files.strip_markers) for file in named)
     if first.pair.texts != second.pair.texts:
-        raise UserError(f"{named[0]} and {named[1]} carry other references: name one file of them for both by --references")
+        raise UserError(f"{named[0]} and {named[1]} carry other references: name one file of them for both by "
+                        "--references")
     return _compare(_side(first), _side(second), first.pair.references.source, WANTED, number)
 
 
 def compare_systems(systems: tuple[str, str], setting: str | None, number: int) -> Compared:
-    """Compare two systems by the scores per image that `dvc repro` left, in a setting that both share, by default the first."""
+    """Compare two systems by the scores per image that `dvc repro` left.
+
+    setting: one that both share, by default the first.
+    """
     _require_two(systems)
     params = load()
     name, _ = shared_setting(systems, setting, params)
@@ -101,7 +107,7 @@ def compare_systems(systems: tuple[str, str], setting: str | None, number: int) 
     first, second = (_scored(system, name) for system in systems)
     if find_system(systems[0], params).clip != find_system(systems[1], params).clip:
         # cosines of two models are on two scales
-        first, second = (Side(side.name, side.captions, {key: its for key, its in side.values.items() if key != "OwnCLIPScore"})
+        first, second = (replace(side, values={key: its for key, its in side.values.items() if key != "OwnCLIPScore"})
                          for side in (first, second))
     return _compare(first, second, name, wanted, number)
 
@@ -135,8 +141,8 @@ def _scored(system: str, setting: str) -> Side:
 def _compare(a: Side, b: Side, where: str, wanted: EvaluationParams, number: int) -> Compared:
     if a.captions.keys() != b.captions.keys():
         lacking = min(a.captions.keys() ^ b.captions.keys())
-        raise UserError(f"{a.name} and {b.name} are of other images, such as {lacking!r}, which only one of them has: run `dvc repro`, or "
-                        "name files of the same images")
+        raise UserError(f"{a.name} and {b.name} are of other images, such as {lacking!r}, which only one of them has: "
+                        "run `dvc repro`, or name files of the same images")
     names = [metric.name for metric in TASK.metrics if metric.name in a.values and metric.name in b.values]
     values = {name: bootstrap.known(np.stack([a.values[name], b.values[name]])) for name in names}
     pairs = {name: its for name, its in values.items() if its.size}
@@ -146,20 +152,25 @@ def _compare(a: Side, b: Side, where: str, wanted: EvaluationParams, number: int
     difference = a.values[TASK.primary] - b.values[TASK.primary]
     ids, order = list(a.captions), np.argsort(-difference, kind="stable")
     rows = [Different(ids[i], float(difference[i]), a.captions[ids[i]], b.captions[ids[i]]) for i in order]
-    better = [row for row in rows if row.difference > 0][:number], [row for row in reversed(rows) if row.difference < 0][:number]
-    return Compared(a.name, b.name, where, len(ids), means, comparisons, tuple(better[0]), tuple(better[1]), wanted)
+    a_better = [row for row in rows if row.difference > 0][:number]
+    b_better = [row for row in reversed(rows) if row.difference < 0][:number]
+    return Compared(a.name, b.name, where, len(ids), means, comparisons, tuple(a_better), tuple(b_better), wanted)
 
 
 def as_json(found: Compared) -> dict[str, Any]:
     """All that is known of the comparison."""
     return {
         "a": found.a, "b": found.b, "where": found.where, "images": found.images,
-        "metrics": {each.metric: {"a": round(found.means[each.metric][0], 4), "b": round(found.means[each.metric][1], 4),
-                                  "difference": round(each.difference[0], 4), "low": round(each.difference[1], 4),
-                                  "high": round(each.difference[2], 4), "told_apart": each.told_apart} for each in found.comparisons},
+        "metrics": {each.metric: _figures(found, each) for each in found.comparisons},
         "a_better": [row._asdict() for row in found.a_better], "b_better": [row._asdict() for row in found.b_better],
         "interval": {"level": 0.95, "samples": found.wanted.samples, "seed": found.wanted.seed},
     }
+
+
+def _figures(found: Compared, each: bootstrap.Comparison) -> dict[str, float | bool]:
+    names = ("a", "b", "difference", "low", "high")
+    figures = (round(figure, 4) for figure in (*found.means[each.metric], *each.difference))
+    return {**dict(zip(names, figures, strict=True)), "told_apart": each.told_apart}
 
 
 def as_text(found: Compared) -> str:
@@ -170,10 +181,10 @@ def as_text(found: Compared) -> str:
         digits = TASK.metric(each.metric).digits
         a, b = found.means[each.metric]
         difference, low, high = each.difference
-        lines.append(f"{each.metric:18}{a:9.{digits}f}{b:9.{digits}f}{difference:+9.{digits}f}  [{low:.{digits}f}, {high:.{digits}f}]"
-                     f"{'' if each.told_apart else ', not told apart'}")
-    lines += ["", f"The interval is over images, which both share, by a bootstrap of {found.wanted.samples:,} samples, seed "
-                  f"{found.wanted.seed}; it says nothing of another training.",
+        lines.append(f"{each.metric:18}{a:9.{digits}f}{b:9.{digits}f}{difference:+9.{digits}f}  "
+                     f"[{low:.{digits}f}, {high:.{digits}f}]{'' if each.told_apart else ', not told apart'}")
+    lines += ["", "The interval is over images, which both share, by a bootstrap of "
+                  f"{found.wanted.samples:,} samples, seed {found.wanted.seed}; it says nothing of another training.",
               "BLEU-4 and METEOR here are means of sentences' scores, not the figures of the whole."]
     for name, rows in (("a", found.a_better), ("b", found.b_better)):
         lines += ["", f"where {name} has most more {TASK.primary}{':' if rows else ': nowhere'}", *_shown(rows)]
@@ -182,4 +193,5 @@ def as_text(found: Compared) -> str:
 
 def _shown(rows: Sequence[Different]) -> list[str]:
     return [line for row in rows
-            for line in (f"{row.image_id}  {row.difference:+.1f}", f"  a: {row.a or '(empty)'}", f"  b: {row.b or '(empty)'}")]
+            for line in (f"{row.image_id}  {row.difference:+.1f}", *(f"  {name}: {text or '(empty)'}"
+                                                                     for name, text in (("a", row.a), ("b", row.b))))]

@@ -1,7 +1,8 @@
-"""Files of captions or references as records, or as the one JSON object that they are: JSON, JSON Lines, or a table with a header.
+"""Files of captions or references as records, or as the one JSON object that they are.
 
-What a file is shows in its content, so that its name does not matter. A byte order mark and Windows' line ends are no part of it.
-Whatever cannot be read as it stands is a `UserError` of one line.
+JSON, JSON Lines and tables with a header are read. What a file is shows in its content, so that its name does not
+matter. A byte order mark and Windows' line ends are no part of it. Whatever cannot be read as it stands is a
+`UserError` of one line.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """source: the file's name, for errors. kind: of file, in words. rows: its records, in order. whole: a JSON object that is none."""
+    """What a file holds. source: its name, for errors. kind: of file, in words.
+
+    rows: its records, in order. whole: a JSON object that is none.
+    """
 
     source: str
     kind: str
@@ -45,11 +49,11 @@ class Content:
         if len(found) == 1:
             return found[0]
         if found:
-            raise UserError(f"{self.source}: {self.rows[0].place} has {' and '.join(map(repr, found))}, each of which may hold {what}: "
-                            "keep one of them")
+            raise UserError(f"{self.source}: {self.rows[0].place} has {' and '.join(map(repr, found))}, each of which "
+                            f"may hold {what}: keep one of them")
         there = ", ".join(map(shown, list(columns)[:10])) or "nothing"
-        raise UserError(f"{self.source}, {self.kind}: no {what} in {self.rows[0].place}, which has {there}: name a column "
-                        f"{' or '.join(names[:4])}")
+        raise UserError(f"{self.source}, {self.kind}: no {what} in {self.rows[0].place}, which has {there}: name a "
+                        f"column {' or '.join(names[:4])}")
 
 
 def read_content(file: Path) -> Content:
@@ -63,10 +67,12 @@ def read_content(file: Path) -> Content:
     if begin != "{":
         rows = tuple(_table(text, source))
         if not rows:
-            raise UserError(f"{source} is neither JSON nor a table of a header and rows: name a file of captions in one of these")
+            raise UserError(f"{source} is neither JSON nor a table of a header and rows: name a file of captions in "
+                            "one of these")
         return Content(source, "table", rows)
     lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
-    if (len(lines) > 1 or file.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))) and _is_object(lines[0][1]):
+    named = file.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+    if (named or len(lines) > 1) and _is_object(lines[0][1]):
         return Content(source, "JSON Lines", tuple(
             Row(place, _record(_json(line, f"{source}, {place}"), source, place))
             for place, line in ((f"line {number}", line) for number, line in lines)))
@@ -102,8 +108,8 @@ def _text(file: Path) -> str:
         raise UserError(f"{file} is missing: name a file that is there") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{file}, line {line}: byte 0x{error.object[error.start]:02x} at offset {error.start} is not UTF-8: convert the "
-                        "file to UTF-8") from None
+        raise UserError(f"{file}, line {line}: byte 0x{error.object[error.start]:02x} at offset {error.start} is not "
+                        "UTF-8: convert the file to UTF-8") from None
     except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: a name with a null byte
         raise UserError(f"{file} cannot be read ({error}): name a whole and readable file") from None
 
@@ -136,7 +142,9 @@ def _is_object(line: str) -> bool:
 def _listed(values: list[Any], source: str) -> Content:
     if not values:
         raise UserError(f"{source} is an empty list: name a file that holds captions")
-    return Content(source, "JSON list", tuple(Row(f"list[{i}]", _record(value, source, f"list[{i}]")) for i, value in enumerate(values)))
+    places = [f"list[{i}]" for i in range(len(values))]
+    return Content(source, "JSON list", tuple(Row(place, _record(value, source, place))
+                                              for place, value in zip(places, values, strict=True)))
 
 
 def _record(value: Any, source: str, place: str) -> dict[str, Any]:
@@ -146,10 +154,13 @@ def _record(value: Any, source: str, place: str) -> dict[str, Any]:
 
 
 def _table(text: str, source: str) -> Iterator[Row]:
-    """The rows below a header; a tab in the header separates columns, else a comma. Quotation marks are those of RFC 4180."""
+    """The rows below a header; a tab in the header separates columns, else a comma.
+
+    Quotation marks are those of RFC 4180.
+    """
     header: list[str] = []
-    reader, line = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.lstrip().splitlines()[0] else ",",
-                              strict=True), 1
+    delimiter = "\t" if "\t" in text.lstrip().splitlines()[0] else ","
+    reader, line = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1
     try:
         for row in reader:
             place, line = f"line {line}", reader.line_num + 1
@@ -158,12 +169,13 @@ def _table(text: str, source: str) -> Iterator[Row]:
             if not header:
                 header = [column.strip().lower() for column in row]
                 if len(set(header)) != len(header):
-                    raise UserError(f"{source}: a column occurs twice in the header {shown(','.join(row))}: rename one of the two")
+                    raise UserError(f"{source}: a column occurs twice in the header {shown(','.join(row))}: rename "
+                                    "one of the two")
                 continue
             if len(row) != len(header):
-                raise UserError(f"{source}, {place}: the row has {len(row)} columns, the header {len(header)}: correct it, and quote "
-                                "captions that hold what separates columns")
+                raise UserError(f"{source}, {place}: the row has {len(row)} columns, the header {len(header)}: "
+                                "correct it, and quote captions that hold what separates columns")
             yield Row(place, dict(zip(header, row, strict=True)))
     except csv.Error as error:
-        raise UserError(f"{source}, line {line}: the row that begins here cannot be read ({error}): close its quotation marks, and double "
-                        "those inside of them") from None
+        raise UserError(f"{source}, line {line}: the row that begins here cannot be read ({error}): close its "
+                        "quotation marks, and double those inside of them") from None

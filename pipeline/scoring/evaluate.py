@@ -18,15 +18,16 @@ from pipeline.scoring.markers import count_markers, without_markers
 from pipeline.tasks.base import Score
 from pipeline.tasks.caption import TASK
 
-WANTED = EvaluationParams(judge="")  # seed and samples of params.yaml as shipped: files are scored alike wherever this runs
+# Seed and samples are those of params.yaml as shipped: files are scored alike wherever this runs.
+WANTED = EvaluationParams(judge="")
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """Scores of one file of captions.
 
-    scores: as the stage has them. per_image: by metric (N,), in the order of pair.texts. empty: captions without a word. markers: how
-    often each occurs in captions, and in references. stripped: whether they were taken out before.
+    scores: as the stage has them. per_image: by metric (N,), in the order of pair.texts. empty: captions without a
+    word. markers, reference_markers: how often each occurs. stripped: whether they were taken out before.
     """
 
     pair: Pair
@@ -45,7 +46,8 @@ class Evaluated:
     @property
     def split(self) -> str | None:
         """The split of the references, if they say one; several where captions carry references of several."""
-        return ", ".join(dict.fromkeys(item.split for item in self.pair.references.items if item.split is not None)) or None
+        splits = dict.fromkeys(item.split for item in self.pair.references.items)
+        return ", ".join(split for split in splits if split is not None) or None
 
 
 def load_pair(file: Path, references: Path | None, split: str | None) -> Pair:
@@ -63,8 +65,8 @@ def load_pair(file: Path, references: Path | None, split: str | None) -> Pair:
 def evaluate(found: Pair, strip_markers: bool = False) -> Evaluated:
     """Score captions as they stand, or, both sides, without models' markers.
 
-    The order is that of sorted ids, whatever that of the files: another order has another control and interval. The control, other images'
-    captions, takes two images.
+    The order is that of sorted ids, whatever that of the files: another order has another control and interval. The
+    control, other images' captions, takes two images.
     """
     hypotheses, references = dict(found.hypotheses), dict(found.texts)
     markers = count_markers(hypotheses.values())
@@ -77,8 +79,8 @@ def evaluate(found: Pair, strip_markers: bool = False) -> Evaluated:
     values = dict(scored.per_image)
     if len(references) > 1:
         values[TASK.controls[0]] = captions.shuffled_cider(tokenized, WANTED.seed)
-    return Evaluated(found, TASK.scores(found.captions.source, scored.corpus, values, WANTED), values, scored.empty, markers, of_references,
-                     strip_markers)
+    scores = TASK.scores(found.captions.source, scored.corpus, values, WANTED)
+    return Evaluated(found, scores, values, scored.empty, markers, of_references, strip_markers)
 
 
 def protocol(found: Evaluated) -> dict[str, str]:

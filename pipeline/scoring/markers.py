@@ -1,4 +1,4 @@
-"""Markers that language models and tokenizers leave in captions, such as `<|endoftext|>` and `</s>`: found, counted, taken out.
+"""Markers that language models leave in captions, such as `<|endoftext|>` and `</s>`: counted, or taken out.
 
 `<unk>` is none: it stands for a word that the captioner said.
 """
@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-_NAMES = r"(?:s|pad|bos|eos|sos|sot|eot|cls|sep|mask|go|start|end|(?:start|end)_?of_?text|(?:start|end)_?of_?(?:sentence|sequence))"
+_NAMES = r"(?:s|pad|bos|eos|sos|sot|eot|cls|sep|mask|go|start|end|(?:start|end)_?of_?(?:text|sentence|sequence))"
 # `<-pad->` is MAGIC's. Inside `<|` and `|>` any name is a marker, as in `<|im_end|>`.
 _MARKER = re.compile(rf"<[/-]?{_NAMES}-?>|<\|[a-z\d_]+\|>|\[{_NAMES}\]", re.I)
 

@@ -10,9 +10,9 @@ from pipeline.systems import Setting, find_system, make_method, settings_of
 
 
 def shared_setting(systems: tuple[str, str], setting: str | None, params: dict[str, Any]) -> tuple[str, Setting]:
-    """The setting of this name of both systems, which test the same pictures there; by default the first that they share.
+    """The setting of this name of both systems, which test the same pictures there.
 
-    Raises `UserError` for systems that share none, or not this one.
+    By default it is the first that they share. Raises `UserError` for systems that share none, or not this one.
     """
     found = []
     for system in systems:
@@ -23,6 +23,7 @@ def shared_setting(systems: tuple[str, str], setting: str | None, params: dict[s
     if not shared:
         raise UserError(f"{systems[0]} and {systems[1]} have no setting in common: name two systems of one suite")
     if setting is not None and setting not in shared:
-        raise UserError(f"{systems[0]} and {systems[1]} have no setting {setting!r} in common{suggest(setting, shared)}")
+        raise UserError(f"{systems[0]} and {systems[1]} have no setting {setting!r} in "
+                        f"common{suggest(setting, shared)}")
     name = setting or shared[0]
     return name, found[0][name]

@@ -106,6 +106,15 @@ def test_special_tokens_and_field_separators_change_no_score():
     assert same(captions.score(noisy, references), plain)
 
 
+def test_markers_that_are_to_stay_are_scored_as_words():
+    marked = {key: f"{text} </s>" for key, text in HYPOTHESES.items()}
+    assert captions.tokenize({"1": [marked["1"]]}, markers=True) == {"1": ["a brown dog runs </s>"]}
+    kept = captions.score_tokenized(captions.tokenize_pair(marked, REFERENCES, markers=True))
+    plain = captions.score_tokenized(captions.tokenize_pair(HYPOTHESES, REFERENCES, markers=True))
+    assert same(plain, captions.score(HYPOTHESES, REFERENCES))
+    assert kept.corpus["CIDEr"] < plain.corpus["CIDEr"]
+
+
 def test_words_that_are_no_ascii_reach_java_and_return():
     assert captions.tokenize({"1": ["A café in São Paulo 😀", "寿司"]}) == {"1": ["a café in são paulo", "寿司"]}
     scores = captions.score({"1": "café", "2": "dog"}, {"1": ["Café!"], "2": ["caf?"]})
