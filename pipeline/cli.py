@@ -103,7 +103,7 @@ def metrics() -> None:
     print(f"{caption.TASK.table()}\n\n{answer.TASK.table()}")
 
 
-References = Annotated[Path | None, typer.Option(help="COCO annotations, Karpathy's or MAGIC's JSON, {id: [references]}, JSON Lines, CSV "
+References = Annotated[Path | None, typer.Option(help="COCO annotations, Karpathy's or MAGIC's JSON, {id: list of texts}, JSON Lines, CSV "
                                                       "or TSV; may be left out where captions carry their own.")]
 Split = Annotated[str | None, typer.Option(help="Which references, of a file that has several splits.")]
 StripMarkers = Annotated[bool, typer.Option("--strip-markers", help="Take markers such as <|endoftext|> and </s> out before scoring.")]
