@@ -116,6 +116,7 @@ def evaluate(
     references: References = None,
     split: Split = None,
     strip_markers: StripMarkers = False,
+    spice: Annotated[bool, typer.Option("--spice", help="SPICE too; it takes minutes, and `unpaired spice install`.")] = False,
     as_json: OneObject = False,
     page: Annotated[Path | None, typer.Option("--html", help="Write an HTML page too, with the captions that score lowest and highest.")]
     = None,
@@ -128,7 +129,7 @@ def evaluate(
     from pipeline.scoring import evaluate as scoring
 
     with new_page(page) if page else nullcontext() as write:
-        found = scoring.evaluate(scoring.load_pair(captions, references, split), strip_markers)
+        found = scoring.evaluate(scoring.load_pair(captions, references, split), strip_markers, spice)
         typer.echo(json.dumps(scoring.as_json(found)) if as_json else scoring.as_text(found))
         if write:
             write(render(found))
@@ -158,6 +159,23 @@ def sweep(name: Annotated[str, typer.Argument(help="An entry of `sweeps` in para
     from pipeline.sweeps import run_sweep
 
     run_sweep(name)
+
+
+spice = typer.Typer(no_args_is_help=True, help="SPICE, which needs Stanford CoreNLP beside what is installed.")
+app.add_typer(spice, name="spice")
+
+
+@spice.command("install")
+def spice_install(
+    source: Annotated[Path | None, typer.Option("--from", help="A folder or zip that holds the two jars, such as Stanford's own "
+                                                "(default: Maven's client `mvn` fetches them, 385 MB).")] = None,
+) -> None:
+    """Bring Stanford CoreNLP 3.6.0 into the user's cache folder, for `unpaired evaluate --spice`."""
+    from pipeline.metrics.spice_install import LICENCES, install
+
+    typer.echo(f"{LICENCES}.")
+    files = install(source)
+    typer.echo(f"installed in {files[0].parent}: `unpaired evaluate --spice` computes SPICE")
 
 
 judge = typer.Typer(no_args_is_help=True, help="Human evaluation: which of two systems' captions people prefer, blind.")

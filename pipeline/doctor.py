@@ -20,7 +20,7 @@ def examine() -> bool:
     found = [_library(names) for names in _LIBRARIES]
     if not all(found):
         return False  # the rest needs them
-    return all([_folder(), _device(), _java(), _weights(), _systems()])
+    return all([_folder(), _device(), _java(), _spice(), _weights(), _systems()])
 
 
 def _library(names: tuple[str, ...]) -> bool:
@@ -64,6 +64,17 @@ def _java() -> bool:
     except UserError as error:
         print(f"Java       MISSING: {error}")
         return False
+
+
+def _spice() -> bool:
+    """It is no fault to be without."""
+    from pipeline.metrics.spice_install import installed
+
+    try:
+        print(f"SPICE      installed: {installed()[0].parent}")
+    except UserError as error:
+        print(f"SPICE      {error}, if you want it")
+    return True
 
 
 def _weights() -> bool:

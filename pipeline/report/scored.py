@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.report.templates import environment, style
-from pipeline.scoring.evaluate import Evaluated, counted, protocol, rows
-from pipeline.tasks.caption import TASK
+from pipeline.scoring.evaluate import TASK, Evaluated, counted, protocol, rows
 
 SHOWN = 20  # captions of each end
 

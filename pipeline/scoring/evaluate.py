@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,21 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pipeline.core.errors import UserError, printable
-from pipeline.metrics import captions, java
+from pipeline.metrics import captions, java, spice
 from pipeline.metrics.judge import EvaluationParams
 from pipeline.scoring.files import Pair, pair, read_captions, read_references
 from pipeline.scoring.markers import count_markers, without_markers
-from pipeline.tasks.base import Score
-from pipeline.tasks.caption import TASK
+from pipeline.tasks import caption
+from pipeline.tasks.base import Metric, Score
 
 # Seed and samples are those of params.yaml as shipped: files are scored alike wherever this runs.
 WANTED = EvaluationParams(judge="")
+
+SPICE = Metric("SPICE", interval=True,
+               meaning="Agreement with the references in objects, attributes and relations, synonyms included.")
+TASK = replace(caption.TASK, metrics=tuple(each for metric in caption.TASK.metrics
+                                           for each in ((metric, SPICE) if metric.name == "CIDEr" else (metric,))))
+"""The pipeline's, and SPICE behind CIDEr: no stage may wait for what only some have installed."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,11 @@ def load_pair(file: Path, references: Path | None, split: str | None) -> Pair:
     return pair(found, found.own)
 
 
-def evaluate(found: Pair, strip_markers: bool = False) -> Evaluated:
+def evaluate(found: Pair, strip_markers: bool = False, with_spice: bool = False) -> Evaluated:
     """Score captions as they stand, or, both sides, without models' markers.
 
     The order is that of sorted ids, whatever that of the files: another order has another control and interval. The
-    control, other images' captions, takes two images.
+    control, other images' captions, takes two images. SPICE, where asked for, has to be installed.
     """
     hypotheses, references = dict(found.hypotheses), dict(found.texts)
     markers = count_markers(hypotheses.values())
@@ -75,8 +81,9 @@ def evaluate(found: Pair, strip_markers: bool = False) -> Evaluated:
         hypotheses = {image_id: without_markers(text) for image_id, text in hypotheses.items()}
         references = {image_id: list(map(without_markers, texts)) for image_id, texts in references.items()}
     tokenized = captions.tokenize_pair(hypotheses, references, markers=True)
+    extra = {SPICE.name: spice.spice(tokenized)} if with_spice else {}
     scored = captions.score_tokenized(tokenized)
-    values = dict(scored.per_image)
+    values = scored.per_image | extra
     if len(references) > 1:
         values[TASK.controls[0]] = captions.shuffled_cider(tokenized, WANTED.seed)
     scores = TASK.scores(found.captions.source, scored.corpus, values, WANTED)
@@ -98,6 +105,8 @@ def protocol(found: Evaluated) -> dict[str, str]:
             said[f"markers in {side}"] = f"{listed}{', ...' if len(counts) > 10 else ''}: {markers}"
     if len(found.pair.texts) == 1:
         said["note"] = "CIDEr of one image is 0, whatever its caption: its weights come from what sets images apart"
+    if SPICE.name in found.per_image:
+        said[SPICE.name] = spice.PROTOCOL
     return said | {"interval": f"95 %, over images alone, bootstrap of {WANTED.samples:,} samples, seed {WANTED.seed}",
                    "tokenizer": captions.PLAIN_TOKENIZER, "Java": java.version_text()}
 
