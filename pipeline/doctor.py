@@ -73,7 +73,7 @@ def _spice() -> bool:
     try:
         print(f"SPICE      installed: {installed()[0].parent}")
     except UserError as error:
-        print(f"SPICE      {error}, if you want it")
+        print(f"SPICE      absent, which is no fault: {error}")
     return True
 
 

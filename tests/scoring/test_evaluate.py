@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.core.errors import UserError
-from pipeline.metrics import bootstrap, captions
+from pipeline.metrics import bootstrap, captions, spice
 from pipeline.scoring.evaluate import as_json, as_text, evaluate, load_pair, rows
 from tests.scoring import shapes
 from tests.scoring.test_files import written
@@ -135,3 +135,31 @@ def test_a_page_that_cannot_be_is_refused_before_anything_is_scored(tmp_path: Pa
         result = run(tmp_path / "missing.json", "--html", page)
         assert isinstance(result.exception, UserError)
         assert said in str(result.exception)
+
+
+def test_spice_comes_with_its_interval_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.array([10.0, 40.0, 25.0])
+    monkeypatch.setattr(spice, "spice", lambda tokenized: values)
+    file = written(tmp_path, "captions.csv", shapes.captions()["table.csv"])
+    refs, page = written(tmp_path, "references.csv", shapes.references()["table.csv"]), tmp_path / "page.html"
+    low, high = bootstrap.interval(values, 0, 1000)
+    shown = run(file, "--references", refs, "--spice", "--html", page).stdout
+    assert f"\nSPICE                    25.0 [{low:.1f}, {high:.1f}]\n" in shown
+    assert f"SPICE: {spice.PROTOCOL}" in shown
+    assert '<th scope="row">SPICE</th><td class="n">25.0</td>' in page.read_text()
+    said = json.loads(run(file, "--references", refs, "--spice", "--json").stdout)
+    assert said["scores"]["SPICE"] == 25
+    assert (said["scores"]["SPICE_low"], said["scores"]["SPICE_high"]) == (round(low, 4), round(high, 4))
+    assert [said["per_image"][image_id]["SPICE"] for image_id in sorted(shapes.TEXTS)] == list(values)
+
+
+def test_spice_is_absent_where_nobody_asks_and_a_line_where_it_is_not_installed(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNPAIRED_CACHE", str(tmp_path / "none"))
+    file = written(tmp_path, "captions.csv", shapes.captions()["table.csv"])
+    refs = written(tmp_path, "references.csv", shapes.references()["table.csv"])
+    assert "SPICE" not in run(file, "--references", refs).stdout
+    result = run(file, "--references", refs, "--spice")
+    assert isinstance(result.exception, UserError)
+    assert "run `unpaired spice install`" in str(result.exception)
+    assert result.stdout == ""

@@ -16,7 +16,8 @@ import javax.script.SimpleBindings;
  * `result`. Java has had none of its own since version 15. This one gives the JSON back as it is, and refuses every
  * other program.
  *
- * HandsThrough.class beside it is made by `javac --release 8 -g:none HandsThrough.java`: a Java runtime has no compiler.
+ * HandsThrough.class beside it is made by `javac --release 8 -g:none HandsThrough.java` of Java 17: a Java
+ * runtime has no compiler.
  */
 public final class HandsThrough extends AbstractScriptEngine implements ScriptEngineFactory {
     private static final String KNOWN = "result = JSON.stringify(JSON.parse(jsonString), null, 2)";
