@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import os
 import runpy
@@ -146,6 +147,7 @@ class Project:
 def become(module: str, arguments: tuple[str, ...], folder: Path, out: int, err: int, before: Callable[[], None]) -> None:
     """Turn a forked child into the command, and end it without running what belongs to the test process."""
     code = 1
+    gc.freeze()  # what the test process left uncollected, such as a film's reader, has threads that are not here: freeing it would hang
     try:
         os.dup2(out, 1)
         os.dup2(err, 2)
