@@ -8,14 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.answers import WAYS, AnsweringParams, read_answers
-from pipeline.core import paths
-from pipeline.core.files import write_json
-from pipeline.core.params import section
-from pipeline.core.resume import finished_folder
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.tasks.answer import TASK, Scorer
-from pipeline.tasks.base import Score
+from .answers import WAYS, AnsweringParams, read_answers
+from .core import paths
+from .core.files import write_json
+from .core.params import section
+from .core.resume import finished_folder
+from .metrics.judge import EvaluationParams
+from .tasks.answer import TASK, Scorer
+from .tasks.base import Score
 
 
 def evaluate_answers(name: str, wanted: AnsweringParams, params: dict[str, Any]) -> None:

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.answers import WAYS, AnsweringParams, answering_of, asked_about, write_answers
-from pipeline.captioning import Captioner, decoding_of
-from pipeline.core import paths
-from pipeline.core.code import code_digest
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of
-from pipeline.core.params import check
-from pipeline.core.resume import Ledger, kept_ledgers
-from pipeline.core.tables import read_table
-from pipeline.language.decoding import Decoding
-from pipeline.needs.base import models_of, read
-from pipeline.systems import Setting, System, looked_at
+from .answers import WAYS, AnsweringParams, answering_of, asked_about, write_answers
+from .captioning import Captioner, decoding_of
+from .core import paths
+from .core.code import code_digest
+from .core.errors import UserError
+from .core.files import digest_file, digest_of
+from .core.params import check
+from .core.resume import Ledger, kept_ledgers
+from .core.tables import read_table
+from .language.decoding import Decoding
+from .needs.base import models_of, read
+from .systems import Setting, System, looked_at
 
 _SHIFT_SEED = 0  # of which other picture a question is asked about
 

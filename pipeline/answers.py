@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, whole
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, read_json, write_json
-from pipeline.core.params import StrictParams, entries, section, suggest
-from pipeline.systems import Setting, System
+from .core import paths
+from .core.artefacts import again, whole
+from .core.errors import UserError
+from .core.files import digest_file, read_json, write_json
+from .core.params import StrictParams, entries, section, suggest
+from .systems import Setting, System
 
 WAYS = ("", ".blind", ".shuffled")
 """What comes behind a setting's name in a file: nothing for the system's own answers, and the controls."""

@@ -9,20 +9,20 @@ from typing import Any, TypeVar
 
 import torch
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, whole
-from pipeline.core.code import code_digest
-from pipeline.core.device import precisely, resolved
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_of, digest_tree, read_json, write_json
-from pipeline.core.params import check, entries
-from pipeline.core.resume import Ledger, kept_ledgers
-from pipeline.core.tables import read_table
-from pipeline.language import decoders
-from pipeline.language.decoding import Decoding
-from pipeline.methods.base import Candidate, Method
-from pipeline.needs.base import Inputs, Models, models_of, read
-from pipeline.systems import Setting, System, clip_of, looked_at, make_method, settings_of
+from .core import paths
+from .core.artefacts import again, whole
+from .core.code import code_digest
+from .core.device import precisely, resolved
+from .core.errors import UserError
+from .core.files import digest_of, digest_tree, read_json, write_json
+from .core.params import check, entries
+from .core.resume import Ledger, kept_ledgers
+from .core.tables import read_table
+from .language import decoders
+from .language.decoding import Decoding
+from .methods.base import Candidate, Method
+from .needs.base import Inputs, Models, models_of, read
+from .systems import Setting, System, clip_of, looked_at, make_method, settings_of
 
 T = TypeVar("T")
 

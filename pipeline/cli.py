@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.core.errors import one_line_errors
-from pipeline.core.startup import leave, quiet_interrupts, rest_collector
+from .core.errors import one_line_errors
+from .core.startup import leave, quiet_interrupts, rest_collector
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
                   help="Turns a corpus of sentences into an image captioner, without one captioned photograph.")
@@ -36,13 +36,13 @@ def caption(
 ) -> None:
     """Caption pictures and videos. A broken one is named and the rest captioned; the exit code is then 1."""
     wake_collector = rest_collector()
-    from pipeline.photographs import caption_files
+    from .photographs import caption_files
 
     wake_collector()
     if page is None:
         whole = caption_files(images, system, support, as_json, explain)
     else:
-        from pipeline.report.explained import explained_page
+        from .report.explained import explained_page
 
         with explained_page(page, system) as show:
             whole = caption_files(images, system, support, as_json, True, show)
@@ -59,7 +59,7 @@ def answer(
 ) -> None:
     """Answer a question about a picture. The system was trained to caption only: expect little."""
     wake_collector = rest_collector()
-    from pipeline.photographs import answer_file
+    from .photographs import answer_file
 
     wake_collector()
     answer_file(picture, question, system, support)
@@ -68,7 +68,7 @@ def answer(
 @app.command()
 def methods() -> None:
     """What there is: every method with its supervision and its paper."""
-    from pipeline.methods import METHODS, find_method
+    from .methods import METHODS, find_method
 
     for name in sorted(METHODS):
         method = find_method(name)
@@ -78,7 +78,7 @@ def methods() -> None:
 @app.command()
 def doctor() -> None:
     """Which device, Java and weights there are, what is missing, and what to do."""
-    from pipeline.doctor import examine
+    from .doctor import examine
 
     if not examine():
         raise typer.Exit(1)
@@ -90,7 +90,7 @@ def foundation(
     out: Annotated[Path, typer.Option(help="Folder for the rebuilt model; the shipped one is left alone.")] = Path("rebuilt"),
 ) -> None:
     """Rebuild a shipped model from its recipe, and compare it with the shipped one. Resumes where it was interrupted."""
-    from pipeline.foundation.rebuild import rebuild
+    from .foundation.rebuild import rebuild
 
     rebuild(model, out)
 
@@ -98,7 +98,7 @@ def foundation(
 @app.command()
 def metrics() -> None:
     """What captions, and answers to questions, are scored by, as Markdown tables."""
-    from pipeline.tasks import answer, caption
+    from .tasks import answer, caption
 
     print(f"{caption.TASK.table()}\n\n{answer.TASK.table()}")
 
@@ -124,9 +124,9 @@ def evaluate(
     """Score a file of captions, whoever made them, by the code that scores the pipeline's own."""
     from contextlib import nullcontext
 
-    from pipeline.report.pages import new_page
-    from pipeline.report.scored import render
-    from pipeline.scoring import evaluate as scoring
+    from .report.pages import new_page
+    from .report.scored import render
+    from .scoring import evaluate as scoring
 
     with new_page(page) if page else nullcontext() as write:
         found = scoring.evaluate(scoring.load_pair(captions, references, split), strip_markers, spice)
@@ -147,7 +147,7 @@ def compare(
     as_json: OneObject = False,
 ) -> None:
     """How far two systems, or two files of captions, differ image by image, and on which images most."""
-    from pipeline.scoring import compare as comparing
+    from .scoring import compare as comparing
 
     found = comparing.compare(a, b, setting, comparing.Files(references, split, strip_markers), number)
     typer.echo(json.dumps(comparing.as_json(found)) if as_json else comparing.as_text(found))
@@ -156,7 +156,7 @@ def compare(
 @app.command()
 def sweep(name: Annotated[str, typer.Argument(help="An entry of `sweeps` in params.yaml.")]) -> None:
     """Train and score variations of systems into data/sweeps/NAME.csv. Finished rows are kept: it resumes."""
-    from pipeline.sweeps import run_sweep
+    from .sweeps import run_sweep
 
     run_sweep(name)
 
@@ -171,7 +171,7 @@ def spice_install(
                                                 "(default: Maven's client `mvn` fetches them, 385 MB).")] = None,
 ) -> None:
     """Bring Stanford CoreNLP 3.6.0 into the user's cache folder, for `unpaired evaluate --spice`."""
-    from pipeline.metrics.spice_install import LICENCES, install
+    from .metrics.spice_install import LICENCES, install
 
     typer.echo(f"{LICENCES}.")
     files = install(source)
@@ -191,7 +191,7 @@ def judge_export(
     seed: Annotated[int, typer.Option(help="Which pictures, in which order, whose caption on which side.")] = 0,
 ) -> None:
     """Write a blind sheet: one page that needs nothing else, on which raters choose between two captions of each picture."""
-    from pipeline.human.sheet import export
+    from .human.sheet import export
 
     typer.echo(export(systems, setting, number, seed, out))
 
@@ -202,7 +202,7 @@ def judge_score(
     answers: Annotated[list[Path], typer.Argument(help="The files that raters saved.")],
 ) -> None:
     """Whose captions raters prefer, with intervals over pictures, and how far they agree."""
-    from pipeline.human.ratings import score, table
+    from .human.ratings import score, table
 
     typer.echo(table(*score(key, answers)))
 

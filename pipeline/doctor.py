@@ -6,9 +6,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.core import paths
-from pipeline.core.errors import UserError
-from pipeline.core.params import entries, load
+from .core import paths
+from .core.errors import UserError
+from .core.params import entries, load
 
 _LIBRARIES = (("torch",), ("torchvision",), ("open_clip_torch",), ("transformers",), ("diffusers",), ("scipy",), ("faiss-gpu", "faiss-cpu"),
               ("zarr",), ("pyarrow",), ("dvc",), ("pycocoevalcap",))
@@ -56,7 +56,7 @@ def _device() -> bool:
 
 
 def _java() -> bool:
-    from pipeline.metrics import java
+    from .metrics import java
 
     try:
         print(f"Java       {java.version_text()}")
@@ -68,7 +68,7 @@ def _java() -> bool:
 
 def _spice() -> bool:
     """It is no fault to be without."""
-    from pipeline.metrics.spice_install import installed
+    from .metrics.spice_install import installed
 
     try:
         print(f"SPICE      installed: {installed()[0].parent}")
@@ -80,7 +80,7 @@ def _spice() -> bool:
 def _weights() -> bool:
     import torch
 
-    from pipeline.features.encoders import load_clip
+    from .features.encoders import load_clip
 
     good = True
     for name in load().get("clips") or {}:
@@ -98,9 +98,9 @@ def _synthesis_models() -> bool:
     """The diffusion model and the detector, where params.yaml asks for them."""
     import torch
 
-    from pipeline.core.params import section
-    from pipeline.features.tagging import load_detector
-    from pipeline.synthetic.drawing import SynthesisParams, load_generator
+    from .core.params import section
+    from .features.tagging import load_detector
+    from .synthetic.drawing import SynthesisParams, load_generator
 
     params, device = load(), torch.device("cpu")
     try:
@@ -119,7 +119,7 @@ def _synthesis_models() -> bool:
 
 def _systems() -> bool:
     """Systems that are not trained yet are told, but are no fault."""
-    from pipeline.systems import find_system, make_method
+    from .systems import find_system, make_method
 
     params = load()
     good = True

@@ -10,19 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.core import paths
-from pipeline.core.code import code_digest
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_of, digest_tree, write_json
-from pipeline.core.params import entries, section
-from pipeline.core.resume import kept_ledgers
-from pipeline.core.tables import read_captions
-from pipeline.features.stores import read_origin
-from pipeline.metrics import java
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.systems import Setting, System, corpora_of, make_method, settings_of
-from pipeline.tasks import caption
-from pipeline.tasks.base import Score
+from .core import paths
+from .core.code import code_digest
+from .core.errors import UserError
+from .core.files import digest_of, digest_tree, write_json
+from .core.params import entries, section
+from .core.resume import kept_ledgers
+from .core.tables import read_captions
+from .features.stores import read_origin
+from .metrics import java
+from .metrics.judge import EvaluationParams
+from .systems import Setting, System, corpora_of, make_method, settings_of
+from .tasks import caption
+from .tasks.base import Score
 
 
 def evaluate_system(name: str, system: System, params: dict[str, Any], device: torch.device) -> None:

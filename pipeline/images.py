@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from pipeline.core.artefacts import repair
-from pipeline.core.errors import UserError
-from pipeline.core.files import file_inside, file_stamp, is_litter, regular
+from .core.artefacts import repair
+from .core.errors import UserError
+from .core.files import file_inside, file_stamp, is_litter, regular
 
 T = TypeVar("T")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})

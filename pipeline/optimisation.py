@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.core.errors import UserError
-from pipeline.core.progress import track
-from pipeline.core.resume import Ledger
+from .core.errors import UserError
+from .core.progress import track
+from .core.resume import Ledger
 
 Entry = dict[str, Any]
 

@@ -13,28 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import images, videos
-from pipeline.answering import answering_decoding
-from pipeline.answers import answering_of
-from pipeline.captioning import Captioner
-from pipeline.core import paths
-from pipeline.core.device import choose_device
-from pipeline.core.errors import UserError, printable
-from pipeline.core.files import UNWANTED, read_object
-from pipeline.core.params import check, load, section
-from pipeline.features.encoders import Clip, load_clip
-from pipeline.features.frames import FrameParams
-from pipeline.features.retrieval import search
-from pipeline.features.stores import unit
-from pipeline.images import list_images, open_image
-from pipeline.language.decoding import Decoding
-from pipeline.methods.base import Candidate, Method
-from pipeline.needs.base import Inputs, Need, PictureNeed, VideoMaker
-from pipeline.needs.frames import Frames
-from pipeline.needs.images import Images
-from pipeline.needs.text import Sentences, Text
-from pipeline.systems import Setting, System, find_system, settings_of
-from pipeline.videos import is_video, open_frames
+from . import images, videos
+from .answering import answering_decoding
+from .answers import answering_of
+from .captioning import Captioner
+from .core import paths
+from .core.device import choose_device
+from .core.errors import UserError, printable
+from .core.files import UNWANTED, read_object
+from .core.params import check, load, section
+from .features.encoders import Clip, load_clip
+from .features.frames import FrameParams
+from .features.retrieval import search
+from .features.stores import unit
+from .images import list_images, open_image
+from .language.decoding import Decoding
+from .methods.base import Candidate, Method
+from .needs.base import Inputs, Need, PictureNeed, VideoMaker
+from .needs.frames import Frames
+from .needs.images import Images
+from .needs.text import Sentences, Text
+from .systems import Setting, System, find_system, settings_of
+from .videos import is_video, open_frames
 
 _NEAREST = 5
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.core import files
-from pipeline.core.errors import UserError
-from pipeline.metrics.bootstrap import Comparison, compare
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.tasks.base import Score, Task, long
+from .core import files
+from .core.errors import UserError
+from .metrics.bootstrap import Comparison, compare
+from .metrics.judge import EvaluationParams
+from .tasks.base import Score, Task, long
 
 _NAMED = ("system", "variant", "seed", "setting", "split", "images")  # columns before the scores
 _PROOF = ("fingerprint", "digest")  # and behind them

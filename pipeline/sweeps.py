@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from pipeline.captioning import Captioner, decoding_of, digest_of_inputs
-from pipeline.core import paths
-from pipeline.core.code import code_digest
-from pipeline.core.device import choose_device
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_of, digest_tree
-from pipeline.core.params import Seed, StrictParams, check, load, section
-from pipeline.core.resume import Ledger, held
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.sweep_table import Key, Row, comparisons, read_rows, write_rows
-from pipeline.systems import Setting, System, corpora_of, distinct, find_system
-from pipeline.tasks.caption import TASK, Scorer, require_another, scored_with
-from pipeline.training import Plan, digest_of_learnt, identity, train_model, trained_model
+from .captioning import Captioner, decoding_of, digest_of_inputs
+from .core import paths
+from .core.code import code_digest
+from .core.device import choose_device
+from .core.errors import UserError
+from .core.files import digest_of, digest_tree
+from .core.params import Seed, StrictParams, check, load, section
+from .core.resume import Ledger, held
+from .metrics.judge import EvaluationParams
+from .sweep_table import Key, Row, comparisons, read_rows, write_rows
+from .systems import Setting, System, corpora_of, distinct, find_system
+from .tasks.caption import TASK, Scorer, require_another, scored_with
+from .training import Plan, digest_of_learnt, identity, train_model, trained_model
 
 
 @dataclass(frozen=True)

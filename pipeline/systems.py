@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.core.errors import UserError
-from pipeline.core.names import checked
-from pipeline.core.params import Seed, StrictParams, check, entries, load, pick, section, suggest
-from pipeline.methods import find_method
-from pipeline.methods.base import Method
-from pipeline.needs import KINDS
-from pipeline.needs.base import Need, PictureNeed
+from .core.errors import UserError
+from .core.names import checked
+from .core.params import Seed, StrictParams, check, entries, load, pick, section, suggest
+from .methods import find_method
+from .methods.base import Method
+from .needs import KINDS
+from .needs.base import Need, PictureNeed
 
 SLOTS = ("learns_from", "learns_with", "looks_at", "looks_up")
 

@@ -13,23 +13,23 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from pipeline.core import paths
-from pipeline.core.artefacts import whole, whole_if_sealed
-from pipeline.core.code import code_digest
-from pipeline.core.device import resolved
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_model, digest_of, digest_tree, read_json, write_json
-from pipeline.core.params import section
-from pipeline.core.resume import finished_folder, resumable
-from pipeline.core.tables import read_table
-from pipeline.corpus.choosing import choose_rows
-from pipeline.features.stores import read_origin
-from pipeline.language.decoders import Decoder, DecoderParams, build, load
-from pipeline.methods.base import Method
-from pipeline.methods.phases import Recipe, Trainer, kept_steps
-from pipeline.needs.base import Inputs, models_of, read
-from pipeline.needs.pairs import Pairs
-from pipeline.systems import System, make_method
+from .core import paths
+from .core.artefacts import whole, whole_if_sealed
+from .core.code import code_digest
+from .core.device import resolved
+from .core.errors import UserError
+from .core.files import digest_file, digest_model, digest_of, digest_tree, read_json, write_json
+from .core.params import section
+from .core.resume import finished_folder, resumable
+from .core.tables import read_table
+from .corpus.choosing import choose_rows
+from .features.stores import read_origin
+from .language.decoders import Decoder, DecoderParams, build, load
+from .methods.base import Method
+from .methods.phases import Recipe, Trainer, kept_steps
+from .needs.base import Inputs, models_of, read
+from .needs.pairs import Pairs
+from .systems import System, make_method
 
 
 def encode_captions(decoder: Decoder, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], int]:

@@ -14,9 +14,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import regular
-from pipeline.images import Member, Source, in_shard, open_image
+from .core.errors import UserError
+from .core.files import regular
+from .images import Member, Source, in_shard, open_image
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp"})
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,h264,hevc,m4v,ivf,obu,av1,gif,dv,nut"

@@ -19,7 +19,7 @@ def code() -> None:
     check_names(load())
     stages = sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py"))
     with finished_folder(paths.DATA / "code") as folder:
-        write_digests(folder, stages, {name: place.partition(":")[0] for name, place in METHODS.items()})
+        write_digests(folder, stages, {name: "pipeline.methods" + place.partition(":")[0] for name, place in METHODS.items()})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-from pipeline.core.code import ROOT, module_file
+from pipeline.core.code import ROOT, imported_from, module_file
 
 # lowest first; a name stands for a module, or for all of a package but what is named by itself
 LAYERS = [
@@ -34,9 +34,10 @@ def imports(file: str) -> set[str]:
     """Files of the project that a file imports, anywhere in it, for typing too; empty packages left out."""
     found: set[str] = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name for name in inner if module_file(name)} or {node.module}
+        if isinstance(node, ast.ImportFrom):
+            module = imported_from(node, file)
+            inner = {f"{module}.{alias.name}" for alias in node.names}
+            found |= {name for name in inner if module_file(name)} or {module}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return {path for name in found if name.startswith(("pipeline", "stages")) and (path := module_file(name))}

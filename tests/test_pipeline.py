@@ -95,7 +95,7 @@ METHOD = '"""A method of a newcomer\'s own."""\nfrom pipeline.methods.decap impo
 def add_a_method(project: Project) -> None:
     (project.folder / "pipeline/methods/mine.py").write_text(METHOD)
     table = project.folder / "pipeline/methods/__init__.py"
-    table.write_text(table.read_text().replace("METHODS = {\n", 'METHODS = {\n    "mine": "pipeline.methods.mine:Mine",\n'))
+    table.write_text(table.read_text().replace("METHODS = {\n", 'METHODS = {\n    "mine": ".mine:Mine",\n'))
     project.edit("systems.mine", {**tiny_params()["systems"]["decap"], "method": "mine"})
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import Stamps, digest_file, read_json, stamps, sync, write_json
-from pipeline.core.recorded import require_unchanged
+from .errors import UserError
+from .files import Stamps, digest_file, read_json, stamps, sync, write_json
+from .recorded import require_unchanged
 
 MANIFEST = "unpaired-manifest.json"
 

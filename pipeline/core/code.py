@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of, write_json
+from .errors import UserError
+from .files import digest_file, digest_of, write_json
 
 ROOT = Path(__file__).parent.parent.parent
 _BESIDE = (".css", ".j2")  # what modules read of their own folder
@@ -81,14 +81,21 @@ def imports(file: str) -> frozenset[str]:
     """Files of the project that a file imports, anywhere in it but for type checking alone; empty packages left out."""
     found: set[str] = set()
     for node in _runtime_nodes(_tree(file)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.ImportFrom):
+            module = imported_from(node, file)
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
             continue
         found |= {path for name in names if name.startswith(("pipeline", "stages")) and (path := module_file(name))}
     return frozenset(path for path in found if _code(path))
+
+
+def imported_from(node: ast.ImportFrom, file: str) -> str:
+    """The whole name of the module that a statement of this file imports from, relative or not."""
+    above = Path(file).parts[: -node.level] if node.level else ()
+    return ".".join([*above, *([node.module] if node.module else [])])
 
 
 def module_file(name: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from pipeline.core.errors import UserError
+from .errors import UserError
 
 DEVICE_VARIABLE = "UNPAIRED_DEVICE"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]

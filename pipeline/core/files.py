@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import UserError
+from .errors import UserError
 
 # Control characters (category Cc), the mark of a failed decoding, and halves of surrogate pairs, which no UTF-8 file can hold.
 UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")

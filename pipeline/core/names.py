@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.core.errors import UserError
+from .errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RULE = "a name has letters, digits, - and _ only, begins with a letter or digit, and has at most 64 of them"

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.core.errors import UserError
+from .errors import UserError
 
 T = TypeVar("T")
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.core.names import checked
+from .names import checked
 
 DATA = Path("data")
 WORK = Path(".work")

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.code import ROOT, changed
-from pipeline.core.errors import UserError
-from pipeline.core.files import Stamps, stamps
-from pipeline.core.params import PARAMS_FILE, load
-from pipeline.core.paths import DATA
+from .code import ROOT, changed
+from .errors import UserError
+from .files import Stamps, stamps
+from .params import PARAMS_FILE, load
+from .paths import DATA
 
 _DVC_FILE, _NOTED_CODE = Path("dvc.yaml"), DATA / "code"
 _AGAIN = "this stage would be recorded as made from what it never saw. Run `dvc repro` again"

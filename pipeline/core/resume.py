@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import paths
-from pipeline.core.artefacts import publish
-from pipeline.core.code import code_digest
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of, locked, replace, sync
-from pipeline.core.progress import track
+from . import paths
+from .artefacts import publish
+from .code import code_digest
+from .errors import UserError
+from .files import digest_file, digest_of, locked, replace, sync
+from .progress import track
 
 _PUBLISHED = "published"
 

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, repair, whole
-from pipeline.core.errors import UserError
-from pipeline.core.files import read_json
+from . import paths
+from .artefacts import again, repair, whole
+from .errors import UserError
+from .files import read_json
 
 
 def read_table(path: Path, columns: list[str]) -> dict[str, list[Any]]:

@@ -26,16 +26,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from pipeline.core.artefacts import whole_if_sealed
-from pipeline.core.errors import UserError
-from pipeline.core.files import UNWANTED, file_inside, inside, write_json
-from pipeline.core.params import Count, Seed, StrictParams
-from pipeline.core.resume import finished_folder
-from pipeline.corpus.objects import read_objects, read_vocabulary
-from pipeline.corpus.readers import MAX_BYTES, read_records
-from pipeline.corpus.records import REFERENCE_SPLITS, TRAIN_SPLITS, Caption, Image
-from pipeline.corpus.video_readers import MSVD_LISTS
-from pipeline.images import in_shard, locate
+from ..core.artefacts import whole_if_sealed
+from ..core.errors import UserError
+from ..core.files import UNWANTED, file_inside, inside, write_json
+from ..core.params import Count, Seed, StrictParams
+from ..core.resume import finished_folder
+from ..images import in_shard, locate
+from .objects import read_objects, read_vocabulary
+from .readers import MAX_BYTES, read_records
+from .records import REFERENCE_SPLITS, TRAIN_SPLITS, Caption, Image
+from .video_readers import MSVD_LISTS
 
 CAPTIONS = pa.schema([(name, pa.string()) for name in ("caption_id", "image_id", "text", "split")])
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]{8}")

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.core.errors import UserError
-from pipeline.core.params import suggest
-from pipeline.corpus.readers import read_source
-from pipeline.corpus.records import Image, field, identifier, parse_json
+from ..core.errors import UserError
+from ..core.params import suggest
+from .readers import read_source
+from .records import Image, field, identifier, parse_json
 
 
 class Object(NamedTuple):

@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from pipeline.core.artefacts import whole_if_sealed
-from pipeline.core.errors import UserError
-from pipeline.core.files import UNWANTED, digest_file, write_json
-from pipeline.core.params import StrictParams
-from pipeline.core.resume import finished_folder
-from pipeline.core.tables import read_table
-from pipeline.corpus.readers import MAX_BYTES, read_source
-from pipeline.corpus.records import REFERENCE_SPLITS, field, identifier, parse_json
+from ..core.artefacts import whole_if_sealed
+from ..core.errors import UserError
+from ..core.files import UNWANTED, digest_file, write_json
+from ..core.params import StrictParams
+from ..core.resume import finished_folder
+from ..core.tables import read_table
+from .readers import MAX_BYTES, read_source
+from .records import REFERENCE_SPLITS, field, identifier, parse_json
 
 QUESTIONS = pa.schema([*((name, pa.string()) for name in ("question_id", "image_id", "text", "split", "question_type", "answer_type")),
                        ("answers", pa.list_(pa.string()))])

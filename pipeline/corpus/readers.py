@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import file_inside, regular
-from pipeline.core.params import suggest
-from pipeline.corpus.records import (
+from ..core.errors import UserError
+from ..core.files import file_inside, regular
+from ..core.params import suggest
+from .records import (
     TRAIN_SPLITS,
     Caption,
     ClipList,
@@ -35,8 +35,8 @@ from pipeline.corpus.records import (
     shown,
     split_of,
 )
-from pipeline.corpus.sentences import LOOKED_AT, require_sentences
-from pipeline.corpus.video_readers import read_msrvtt, read_msvd, read_table
+from .sentences import LOOKED_AT, require_sentences
+from .video_readers import read_msrvtt, read_msvd, read_table
 
 MAX_BYTES = 2**32
 _RATIO, _SMALL = 100, 2**26  # English text packs to a tenth; below 64 MB nobody is harmed

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import UNWANTED
-from pipeline.core.params import suggest
+from ..core.errors import UserError
+from ..core.files import UNWANTED
+from ..core.params import suggest
 
 TRAIN_SPLITS = ("train", "restval")
 REFERENCE_SPLITS = ("val", "test")

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from pipeline.core.errors import UserError
+from ..core.errors import UserError
 
 LOOKED_AT, _LONGEST = 200, 300
 _OPENED, _CLOSED = r"""\s*["'(\[<]?""", r"""["')\]>]?\s*"""

@@ -11,10 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import UNWANTED
-from pipeline.core.params import suggest
-from pipeline.corpus.records import (
+from ..core.errors import UserError
+from ..core.files import UNWANTED
+from ..core.params import suggest
+from .records import (
     Caption,
     ClipList,
     Image,

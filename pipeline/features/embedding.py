@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.core import paths
-from pipeline.core.artefacts import whole_if_sealed
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_of
-from pipeline.core.resume import resumable
-from pipeline.core.tables import read_table
-from pipeline.features.encoders import Clip
-from pipeline.features.stores import Origin, write_shards
-from pipeline.images import Source, locate, source_stamp
-from pipeline.videos import is_video
+from ..core import paths
+from ..core.artefacts import whole_if_sealed
+from ..core.errors import UserError
+from ..core.files import digest_file, digest_of
+from ..core.resume import resumable
+from ..core.tables import read_table
+from ..images import Source, locate, source_stamp
+from ..videos import is_video
+from .encoders import Clip
+from .stores import Origin, write_shards
 
 
 def embed_text(clip_name: str, clip: Clip, corpus: str) -> None:

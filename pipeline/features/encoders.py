@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline.core import paths
-from pipeline.core.artefacts import whole_if_sealed
-from pipeline.core.device import Precision, precisely, resolved
-from pipeline.core.errors import UserError, loading
-from pipeline.core.files import digest_model
-from pipeline.core.params import Count, StrictParams, section
-from pipeline.core.paths import MERGES_FILE
-from pipeline.images import Source, open_image, prepared_ahead
+from ..core import paths
+from ..core.artefacts import whole_if_sealed
+from ..core.device import Precision, precisely, resolved
+from ..core.errors import UserError, loading
+from ..core.files import digest_model
+from ..core.params import Count, StrictParams, section
+from ..core.paths import MERGES_FILE
+from ..images import Source, open_image, prepared_ahead
 
 _ADVICE = "restore the folder with `git checkout`, or put weights there that belong to this model"
 

@@ -15,17 +15,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import paths
-from pipeline.core.artefacts import whole_if_sealed
-from pipeline.core.params import Size, StrictParams
-from pipeline.core.resume import finished_folder, resumable
-from pipeline.core.tables import read_table
-from pipeline.features.embedding import machine, origin_of
-from pipeline.features.encoders import Clip
-from pipeline.features.regions import Prepared, prepare
-from pipeline.features.stores import read, unit, write_seeded_shards, write_shards, write_store
-from pipeline.images import Source, locate, prepared_ahead, source_stamp
-from pipeline.videos import open_frames
+from ..core import paths
+from ..core.artefacts import whole_if_sealed
+from ..core.params import Size, StrictParams
+from ..core.resume import finished_folder, resumable
+from ..core.tables import read_table
+from ..images import Source, locate, prepared_ahead, source_stamp
+from ..videos import open_frames
+from .embedding import machine, origin_of
+from .encoders import Clip
+from .regions import Prepared, prepare
+from .stores import read, unit, write_seeded_shards, write_shards, write_store
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import zarr
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, repair, whole
-from pipeline.core.errors import UserError
-from pipeline.core.params import StrictParams
-from pipeline.core.resume import resumable
-from pipeline.features.retrieval import Index, nearest_others
-from pipeline.features.stores import SHARD_ROWS, chunk_files, create_array, forget_description, read, read_origin
+from ..core import paths
+from ..core.artefacts import again, repair, whole
+from ..core.errors import UserError
+from ..core.params import StrictParams
+from ..core.resume import resumable
+from .retrieval import Index, nearest_others
+from .stores import SHARD_ROWS, chunk_files, create_array, forget_description, read, read_origin
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from pipeline.core.device import precisely
-from pipeline.core.errors import UserError
-from pipeline.features.encoders import Clip
+from ..core.device import precisely
+from ..core.errors import UserError
+from .encoders import Clip
 
 
 @dataclass(frozen=True)

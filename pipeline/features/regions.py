@@ -19,15 +19,15 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.core import paths
-from pipeline.core.errors import UserError
-from pipeline.core.params import Size, StrictParams
-from pipeline.core.resume import resumable
-from pipeline.features.embedding import machine, origin_of, picture_files
-from pipeline.features.encoders import Clip
-from pipeline.features.patches import image_tokens
-from pipeline.features.stores import write_seeded_shards
-from pipeline.images import Source, open_image, prepared_ahead, source_stamp
+from ..core import paths
+from ..core.errors import UserError
+from ..core.params import Size, StrictParams
+from ..core.resume import resumable
+from ..images import Source, open_image, prepared_ahead, source_stamp
+from .embedding import machine, origin_of, picture_files
+from .encoders import Clip
+from .patches import image_tokens
+from .stores import write_seeded_shards
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.core.errors import UserError
+from ..core.errors import UserError
 
 _QUERIES, _BLOCK, _GROUPS = 512, 8192, 32  # a tile of products is 16 MB: it stays near the cache
 _SPARE = 4  # candidates beyond k, so that rounding in the products does not decide who is among the k

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pipeline.features.encoders import text_tower
+from .encoders import text_tower
 
 
 def embed_tokens(model: nn.Module, ids_BT: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, repair, whole
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_model, read_json
-from pipeline.core.resume import Work
+from ..core import paths
+from ..core.artefacts import again, repair, whole
+from ..core.errors import UserError
+from ..core.files import digest_model, read_json
+from ..core.resume import Work
 
 SCHEMA = 1
 SHARD_ROWS = 8192

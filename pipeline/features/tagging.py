@@ -15,15 +15,15 @@ from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection
 from transformers.utils import logging as transformers_logging
 
-from pipeline.core import paths
-from pipeline.core.artefacts import whole_if_sealed
-from pipeline.core.device import Precision, precisely, resolved
-from pipeline.core.errors import UserError, loading
-from pipeline.core.files import digest_file, digest_model, read_json, write_json
-from pipeline.core.params import Count, Share, StrictParams, section
-from pipeline.core.resume import resumable
-from pipeline.core.tables import read_table
-from pipeline.images import locate, open_image, source_stamp
+from ..core import paths
+from ..core.artefacts import whole_if_sealed
+from ..core.device import Precision, precisely, resolved
+from ..core.errors import UserError, loading
+from ..core.files import digest_file, digest_model, read_json, write_json
+from ..core.params import Count, Share, StrictParams, section
+from ..core.resume import resumable
+from ..core.tables import read_table
+from ..images import locate, open_image, source_stamp
 
 SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("score", pa.float32()), ("box", pa.list_(pa.float32(), 4))])
 

@@ -16,17 +16,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, whole
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_tree, read_json, write_json
-from pipeline.core.params import StrictParams
-from pipeline.core.resume import finished_folder
-from pipeline.core.tables import read_table
-from pipeline.features.stores import read_origin, unit
+from ..core import paths
+from ..core.artefacts import again, whole
+from ..core.errors import UserError
+from ..core.files import digest_file, digest_tree, read_json, write_json
+from ..core.params import StrictParams
+from ..core.resume import finished_folder
+from ..core.tables import read_table
+from .stores import read_origin, unit
 
 if TYPE_CHECKING:
-    from pipeline.features.encoders import Clip
+    from .encoders import Clip
 
 
 @dataclass(frozen=True)

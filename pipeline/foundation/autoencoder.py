@@ -16,12 +16,12 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.foundation.detection import DenseClassifier
-from pipeline.foundation.loop import optimise
-from pipeline.foundation.pool import Pool, coverage
-from pipeline.optimisation import Schedule
-from pipeline.world.scenes import IMAGE_SIZE
-from pipeline.world.sprites import CLASSES, COLOURS
+from ..optimisation import Schedule
+from ..world.scenes import IMAGE_SIZE
+from ..world.sprites import CLASSES, COLOURS
+from .detection import DenseClassifier
+from .loop import optimise
+from .pool import Pool, coverage
 
 FACTOR = 8  # pixels per latent cell
 CELLS = IMAGE_SIZE // FACTOR

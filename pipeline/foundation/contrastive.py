@@ -27,15 +27,15 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipeline.core.files import digest_of, locked, write_json
-from pipeline.core.paths import MERGES_FILE
-from pipeline.core.resume import finished_folder
-from pipeline.features.encoders import text_features
-from pipeline.foundation.loop import optimise
-from pipeline.foundation.pool import CAPTIONS_PER_SCENE, Pool, coverage, draw_pool
-from pipeline.optimisation import Schedule
-from pipeline.world.scenes import IMAGE_SIZE, Thing
-from pipeline.world.sprites import CLASSES, COLOURS
+from ..core.files import digest_of, locked, write_json
+from ..core.paths import MERGES_FILE
+from ..core.resume import finished_folder
+from ..features.encoders import text_features
+from ..optimisation import Schedule
+from ..world.scenes import IMAGE_SIZE, Thing
+from ..world.sprites import CLASSES, COLOURS
+from .loop import optimise
+from .pool import CAPTIONS_PER_SCENE, Pool, coverage, draw_pool
 
 _MEAN_STD = (0.5, 0.5, 0.5)
 _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")

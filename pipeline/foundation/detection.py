@@ -20,14 +20,14 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetBackbone, ResNetConfig
 
-from pipeline.core.files import digest_of, locked, write_json
-from pipeline.core.resume import finished_folder
-from pipeline.features.tagging import Detection, Detector, DetectorParams
-from pipeline.foundation.loop import optimise
-from pipeline.foundation.pool import Pool, coverage, draw_pool
-from pipeline.optimisation import Schedule
-from pipeline.world.scenes import IMAGE_SIZE, STYLES, Thing
-from pipeline.world.sprites import CLASSES, COLOURS
+from ..core.files import digest_of, locked, write_json
+from ..core.resume import finished_folder
+from ..features.tagging import Detection, Detector, DetectorParams
+from ..optimisation import Schedule
+from ..world.scenes import IMAGE_SIZE, STYLES, Thing
+from ..world.sprites import CLASSES, COLOURS
+from .loop import optimise
+from .pool import Pool, coverage, draw_pool
 
 CELLS = 8  # the backbone's stride is 8 pixels
 _WIDTHS = (64, 128)

@@ -25,21 +25,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pipeline.core import paths
-from pipeline.core.files import digest_of, locked, read_json, write_json
-from pipeline.core.paths import MERGES_FILE
-from pipeline.core.progress import track
-from pipeline.core.resume import finished_folder
-from pipeline.features.encoders import Clip, ClipParams
-from pipeline.features.tagging import Detector, DetectorParams
-from pipeline.foundation import autoencoder, detection
-from pipeline.foundation.loop import optimise
-from pipeline.foundation.pool import Pool, coverage, draw_pool
-from pipeline.metrics import bootstrap
-from pipeline.optimisation import Schedule
-from pipeline.synthetic.drawing import Generator, SynthesisParams, picture_seed
-from pipeline.world.scenes import STYLES
-from pipeline.world.sprites import CLASSES, COLOURS
+from ..core import paths
+from ..core.files import digest_of, locked, read_json, write_json
+from ..core.paths import MERGES_FILE
+from ..core.progress import track
+from ..core.resume import finished_folder
+from ..features.encoders import Clip, ClipParams
+from ..features.tagging import Detector, DetectorParams
+from ..metrics import bootstrap
+from ..optimisation import Schedule
+from ..synthetic.drawing import Generator, SynthesisParams, picture_seed
+from ..world.scenes import STYLES
+from ..world.sprites import CLASSES, COLOURS
+from . import autoencoder, detection
+from .loop import optimise
+from .pool import Pool, coverage, draw_pool
 
 CONTEXT = 32  # tokens; the longest caption of the micro-world has 28
 _STEPS = 8

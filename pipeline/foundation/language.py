@@ -25,23 +25,23 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.core import paths
-from pipeline.core.files import digest_file, digest_of, locked, write_json
-from pipeline.core.paths import MERGES_FILE
-from pipeline.core.progress import track
-from pipeline.core.resume import finished_folder
-from pipeline.core.workers import workers
-from pipeline.foundation.diffusion import tokenizer_of
-from pipeline.foundation.loop import optimise
-from pipeline.language.causal import pretrained
-from pipeline.language.condition import question_prompt
-from pipeline.language.decoders import pad
-from pipeline.language.decoding import Decoding, Steps, greedy, sample
-from pipeline.language.tokens import IGNORE, CaptionTokenizer, LanguageModelTokens
-from pipeline.optimisation import Schedule
-from pipeline.world.captions import describe
-from pipeline.world.questions import Question, ask, question_stream
-from pipeline.world.scenes import STYLES, generator, sample_scene
+from ..core import paths
+from ..core.files import digest_file, digest_of, locked, write_json
+from ..core.paths import MERGES_FILE
+from ..core.progress import track
+from ..core.resume import finished_folder
+from ..core.workers import workers
+from ..language.causal import pretrained
+from ..language.condition import question_prompt
+from ..language.decoders import pad
+from ..language.decoding import Decoding, Steps, greedy, sample
+from ..language.tokens import IGNORE, CaptionTokenizer, LanguageModelTokens
+from ..optimisation import Schedule
+from ..world.captions import describe
+from ..world.questions import Question, ask, question_stream
+from ..world.scenes import STYLES, generator, sample_scene
+from .diffusion import tokenizer_of
+from .loop import optimise
 
 _SENTENCES, _QUESTIONS = 6, 4  # of a scene, at most
 _BLOCK = 1000

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline import optimisation
-from pipeline.optimisation import Schedule
+from .. import optimisation
+from ..optimisation import Schedule
 
 
 def optimise(label: str, trained: nn.Module, loss_of: Callable[[int, NDArray[np.int64]], Tensor], plan: Schedule, examples: int,

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.core.progress import track
-from pipeline.core.workers import workers
-from pipeline.world.captions import describe_naming
-from pipeline.world.scenes import STYLES, Thing, generator, render, sample_scene
-from pipeline.world.sprites import CLASSES, COLOURS
+from ..core.progress import track
+from ..core.workers import workers
+from ..world.captions import describe_naming
+from ..world.scenes import STYLES, Thing, generator, render, sample_scene
+from ..world.sprites import CLASSES, COLOURS
 
 CAPTIONS_PER_SCENE = 5
 _BLOCK = 500

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.core import paths
-from pipeline.core.artefacts import MANIFEST, seal
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, read_json, write_json
-from pipeline.core.params import suggest
-from pipeline.features.encoders import Clip, ClipParams
-from pipeline.features.stores import unit
-from pipeline.foundation import contrastive, detection, diffusion, language
-from pipeline.foundation.pool import draw_pool
-from pipeline.world.scenes import STYLES
+from ..core import paths
+from ..core.artefacts import MANIFEST, seal
+from ..core.errors import UserError
+from ..core.files import digest_file, read_json, write_json
+from ..core.params import suggest
+from ..features.encoders import Clip, ClipParams
+from ..features.stores import unit
+from ..world.scenes import STYLES
+from . import contrastive, detection, diffusion, language
+from .pool import draw_pool
 
 _SCENES = 1000
 _SEED = 90  # scenes of the test pool that no data set of the default holds

@@ -13,10 +13,10 @@ from typing import Any
 import krippendorff
 import numpy as np
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import read_object
-from pipeline.human.sheet import CHOICES, CRITERIA
-from pipeline.metrics import bootstrap
+from ..core.errors import UserError
+from ..core.files import read_object
+from ..metrics import bootstrap
+from .sheet import CHOICES, CRITERIA
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.core import paths
-from pipeline.core.artefacts import whole_if_sealed
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_of, replace, write_json
-from pipeline.core.params import load, section
-from pipeline.core.tables import read_captions, read_table
-from pipeline.features.frames import FrameParams
-from pipeline.images import locate
-from pipeline.report.pictures import Embedded, embed
-from pipeline.report.templates import environment, style
-from pipeline.scoring.settings import shared_setting
+from ..core import paths
+from ..core.artefacts import whole_if_sealed
+from ..core.errors import UserError
+from ..core.files import digest_of, replace, write_json
+from ..core.params import load, section
+from ..core.tables import read_captions, read_table
+from ..features.frames import FrameParams
+from ..images import locate
+from ..report.pictures import Embedded, embed
+from ..report.templates import environment, style
+from ..scoring.settings import shared_setting
 
 CRITERIA = {
     "distinctive": "Which caption is more distinctive: which fits this picture and few others?",

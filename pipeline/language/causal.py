@@ -19,9 +19,9 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from pipeline.core.files import digest_model
-from pipeline.language.decoding import Steps
-from pipeline.language.tokens import IGNORE, CaptionTokenizer
+from ..core.files import digest_model
+from .decoding import Steps
+from .tokens import IGNORE, CaptionTokenizer
 
 _LORA = "adapter_model.safetensors"  # beside peft's adapter_config.json
 

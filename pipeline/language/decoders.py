@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.core.artefacts import again, repair, whole
-from pipeline.core.errors import UserError, loading
-from pipeline.core.files import read_json, write_json
-from pipeline.core.params import Size, StrictParams
-from pipeline.language.causal import Source, add_lora, append, load_lora, predict, pretrained, save, try_out
-from pipeline.language.condition import Condition
-from pipeline.language.decoding import Decoding, Rescore, Steps, beam_search, greedy, sample, unchanged
-from pipeline.language.rollout import Rollout, roll_out, roll_out_in_one_pass
-from pipeline.language.tokens import IGNORE, CaptionTokenizer, ClipTokens, LanguageModelTokens
+from ..core.artefacts import again, repair, whole
+from ..core.errors import UserError, loading
+from ..core.files import read_json, write_json
+from ..core.params import Size, StrictParams
+from .causal import Source, add_lora, append, load_lora, predict, pretrained, save, try_out
+from .condition import Condition
+from .decoding import Decoding, Rescore, Steps, beam_search, greedy, sample, unchanged
+from .rollout import Rollout, roll_out, roll_out_in_one_pass
+from .tokens import IGNORE, CaptionTokenizer, ClipTokens, LanguageModelTokens
 
 
 @dataclass(frozen=True)

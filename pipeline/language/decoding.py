@@ -16,8 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.core.device import Precision
-from pipeline.core.params import Count, StrictParams, Temperature
+from ..core.device import Precision
+from ..core.params import Count, StrictParams, Temperature
 
 _NEVER = -1e9
 

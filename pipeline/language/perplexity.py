@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from pipeline.core.artefacts import repair, whole_if_sealed
-from pipeline.core.errors import loading
-from pipeline.language.causal import predict, pretrained
-from pipeline.language.decoders import pad
-from pipeline.language.tokens import IGNORE, LanguageModelTokens
+from ..core.artefacts import repair, whole_if_sealed
+from ..core.errors import loading
+from .causal import predict, pretrained
+from .decoders import pad
+from .tokens import IGNORE, LanguageModelTokens
 
 _BATCH = 128
 

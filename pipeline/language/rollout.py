@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.language.decoding import Steps
+from .decoding import Steps
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Protocol
 import open_clip
 from transformers import AutoTokenizer
 
-from pipeline.core.paths import MERGES_FILE
+from ..core.paths import MERGES_FILE
 
 IGNORE = -100  # in place of an id: there is no token, and no loss
 

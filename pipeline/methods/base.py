@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.params import StrictParams
-from pipeline.language.condition import Condition, question_prompt
-from pipeline.needs.base import Inputs, Need, PictureNeed
-from pipeline.needs.images import Images
-from pipeline.needs.text import Text
+from ..core.params import StrictParams
+from ..language.condition import Condition, question_prompt
+from ..needs.base import Inputs, Need, PictureNeed
+from ..needs.images import Images
+from ..needs.text import Text
 
 if TYPE_CHECKING:
-    from pipeline.language.decoders import Decoder
-    from pipeline.language.decoding import Decoding
-    from pipeline.methods.phases import Phase, Trainer
+    from ..language.decoders import Decoder
+    from ..language.decoding import Decoding
+    from .phases import Phase, Trainer
 
 Supervision = Literal["text", "synthetic", "few-pairs", "paired"]
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.core.params import Spread
-from pipeline.language.condition import Condition
-from pipeline.methods.base import Method, MethodParams
-from pipeline.needs.base import Inputs
-from pipeline.needs.images import Images
-from pipeline.needs.text import Text
+from ..core.params import Spread
+from ..language.condition import Condition
+from ..needs.base import Inputs
+from ..needs.images import Images
+from ..needs.text import Text
+from .base import Method, MethodParams
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.errors import UserError
-from pipeline.core.params import Size
-from pipeline.language.condition import Condition
-from pipeline.methods.base import Method, MethodParams
-from pipeline.needs.base import Inputs, Need
-from pipeline.needs.images import Images
-from pipeline.needs.pairs import Pairs
+from ..core.errors import UserError
+from ..core.params import Size
+from ..language.condition import Condition
+from ..needs.base import Inputs, Need
+from ..needs.images import Images
+from ..needs.pairs import Pairs
+from .base import Method, MethodParams
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.features.retrieval import search
-from pipeline.methods.base import Method
-from pipeline.needs.base import Inputs, Need
-from pipeline.needs.images import Images
-from pipeline.needs.text import Text
+from ..features.retrieval import search
+from ..needs.base import Inputs, Need
+from ..needs.images import Images
+from ..needs.text import Text
+from .base import Method
 
 if TYPE_CHECKING:
-    from pipeline.language.decoders import Decoder
-    from pipeline.language.decoding import Decoding
+    from ..language.decoders import Decoder
+    from ..language.decoding import Decoding
 
 
 class ClipRe(Method):

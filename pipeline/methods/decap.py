@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.core.params import Temperature
-from pipeline.features.retrieval import project
-from pipeline.language.condition import Condition
-from pipeline.methods.base import Method, MethodParams
-from pipeline.needs.base import Inputs, Need
-from pipeline.needs.images import Images
-from pipeline.needs.text import Text
+from ..core.params import Temperature
+from ..features.retrieval import project
+from ..language.condition import Condition
+from ..needs.base import Inputs, Need
+from ..needs.images import Images
+from ..needs.text import Text
+from .base import Method, MethodParams
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pipeline.core.errors import UserError
-from pipeline.core.params import Spread, Whole
-from pipeline.features.retrieval import search
-from pipeline.language.condition import Condition
-from pipeline.methods.base import Method, MethodParams
-from pipeline.needs.base import Inputs, Need, PictureNeed
-from pipeline.needs.frames import Frames
-from pipeline.needs.images import Images
-from pipeline.needs.text import Neighbours, Sentences, Text
+from ..core.errors import UserError
+from ..core.params import Spread, Whole
+from ..features.retrieval import search
+from ..language.condition import Condition
+from ..needs.base import Inputs, Need, PictureNeed
+from ..needs.frames import Frames
+from ..needs.images import Images
+from ..needs.text import Neighbours, Sentences, Text
+from .base import Method, MethodParams
 
 
 @dataclass(frozen=True)

@@ -23,20 +23,20 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.core.errors import UserError
-from pipeline.core.params import Count, Size, Spread
-from pipeline.features.stores import unit
-from pipeline.language.condition import Condition
-from pipeline.methods.base import Candidate, Method, MethodParams
-from pipeline.needs.base import Inputs, PictureNeed
-from pipeline.needs.images import Images
-from pipeline.needs.regions import Regions
-from pipeline.needs.text import Text
-from pipeline.needs.text_tower import TextTower
+from ..core.errors import UserError
+from ..core.params import Count, Size, Spread
+from ..features.stores import unit
+from ..language.condition import Condition
+from ..needs.base import Inputs, PictureNeed
+from ..needs.images import Images
+from ..needs.regions import Regions
+from ..needs.text import Text
+from ..needs.text_tower import TextTower
+from .base import Candidate, Method, MethodParams
 
 if TYPE_CHECKING:
-    from pipeline.language.decoders import Decoder
-    from pipeline.language.decoding import Decoding
+    from ..language.decoders import Decoder
+    from ..language.decoding import Decoding
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 

@@ -16,13 +16,13 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.core.device import Precision, precisely, resolved
-from pipeline.core.errors import UserError
-from pipeline.core.params import Count, Rate, Share, StrictParams, Whole
-from pipeline.language.condition import Condition
-from pipeline.language.decoders import Decoder, pad
-from pipeline.needs.base import Inputs
-from pipeline.optimisation import Entry, Schedule, Score, optimise, trained_state
+from ..core.device import Precision, precisely, resolved
+from ..core.errors import UserError
+from ..core.params import Count, Rate, Share, StrictParams, Whole
+from ..language.condition import Condition
+from ..language.decoders import Decoder, pad
+from ..needs.base import Inputs
+from ..optimisation import Entry, Schedule, Score, optimise, trained_state
 
 _HELDOUT_ROWS = 2000
 _KEPT = "kept"

@@ -5,10 +5,10 @@ Not a paper's system; it is the ablation "without projection" of DeCap (Li et al
 
 from __future__ import annotations
 
-from pipeline.language.condition import Condition
-from pipeline.methods.base import Method
-from pipeline.needs.base import Inputs
-from pipeline.needs.images import Images
+from ..language.condition import Condition
+from ..needs.base import Inputs
+from ..needs.images import Images
+from .base import Method
 
 
 class Raw(Method):

@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from pipeline.core.errors import UserError
-from pipeline.core.params import Count, Rate, Spread, Temperature, Whole
-from pipeline.features.encoders import Clip, text_features_of, text_tower
-from pipeline.features.soft_text import embed_tokens
-from pipeline.language.condition import Condition
-from pipeline.language.decoders import Decoder
-from pipeline.language.decoding import Decoding
-from pipeline.language.tokens import CaptionTokenizer
-from pipeline.methods.clipcap import ClipCap, ClipCapParams
-from pipeline.methods.phases import Phase, Trainer
-from pipeline.needs.base import Need
-from pipeline.needs.images import Images
-from pipeline.needs.pairs import Pairs
-from pipeline.needs.text_tower import TextTower
-from pipeline.optimisation import Score
+from ..core.errors import UserError
+from ..core.params import Count, Rate, Spread, Temperature, Whole
+from ..features.encoders import Clip, text_features_of, text_tower
+from ..features.soft_text import embed_tokens
+from ..language.condition import Condition
+from ..language.decoders import Decoder
+from ..language.decoding import Decoding
+from ..language.tokens import CaptionTokenizer
+from ..needs.base import Need
+from ..needs.images import Images
+from ..needs.pairs import Pairs
+from ..needs.text_tower import TextTower
+from ..optimisation import Score
+from .clipcap import ClipCap, ClipCapParams
+from .phases import Phase, Trainer
 
 _HELDOUT_SHARE = 5  # one in five of the captioned pictures chooses the first phase's weights
 _APART = 777_767_777  # seeds of the phases, which count their steps alike

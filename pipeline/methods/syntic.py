@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.core.errors import UserError
-from pipeline.core.params import Count, Size, Temperature
-from pipeline.features.retrieval import project
-from pipeline.language.condition import Condition
-from pipeline.methods.base import Method, MethodParams
-from pipeline.needs.base import Inputs, Need, PictureNeed
-from pipeline.needs.images import Images, PseudoFeatures
-from pipeline.needs.pairs import Pairs
-from pipeline.needs.tags import Objects
-from pipeline.needs.text import Text
+from ..core.errors import UserError
+from ..core.params import Count, Size, Temperature
+from ..features.retrieval import project
+from ..language.condition import Condition
+from ..needs.base import Inputs, Need, PictureNeed
+from ..needs.images import Images, PseudoFeatures
+from ..needs.pairs import Pairs
+from ..needs.tags import Objects
+from ..needs.text import Text
+from .base import Method, MethodParams
 
 
 @dataclass(frozen=True)

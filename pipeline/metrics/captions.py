@@ -21,9 +21,9 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
-from pipeline.core.errors import UserError
-from pipeline.metrics import java
-from pipeline.metrics.cider import cider_d
+from ..core.errors import UserError
+from . import java
+from .cider import cider_d
 
 PLAIN_TOKENIZER = "PTBTokenizer of stanford-corenlp-3.4.1, lower case, without pycocoevalcap's list of punctuation"
 TOKENIZER = f"{PLAIN_TOKENIZER}; models' markers such as <|endoftext|> are taken out before"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.cider import SIGMA, document_frequencies, grams_of
+from .cider import SIGMA, document_frequencies, grams_of
 
 _WORD = re.compile(r"[^\W_]+")
 _FINALISTS = 200

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from pipeline.core.errors import UserError
+from ..core.errors import UserError
 
 # With a decimal comma METEOR cannot read its own numbers back; Java 17 would take the encoding of pipes from the locale too.
 FLAGS = ("-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8", "-XX:-UsePerfData")

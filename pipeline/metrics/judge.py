@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.core.params import Seed, StrictParams
+from ..core.params import Seed, StrictParams
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics.chair import Truth, Vocabulary
+from .chair import Truth, Vocabulary
 
 Doing = tuple[str, frozenset[str]]
 """A thing's object, and the motions that it makes."""

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pycocoevalcap
 
-from pipeline.core.errors import UserError
-from pipeline.metrics import java
-from pipeline.metrics.captions import Tokenized
-from pipeline.metrics.spice_install import installed
+from ..core.errors import UserError
+from . import java
+from .captions import Tokenized
+from .spice_install import installed
 
 PROTOCOL = "spice-1.0 of pycocoevalcap with Stanford CoreNLP 3.6.0, F-score over all tuples of the tokenized captions"
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, locked, regular, sync
+from ..core.errors import UserError
+from ..core.files import digest_file, locked, regular, sync
 
 CACHE_VARIABLE = "UNPAIRED_CACHE"
 LICENCES = ("Stanford CoreNLP is under the GPL and SPICE under the AGPL: they run as a process of their own, and are "

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, run
 import torch
 from torch import Tensor
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_model, digest_tree
-from pipeline.features.stores import read_origin, refit
+from ..core import paths
+from ..core.artefacts import again
+from ..core.errors import UserError
+from ..core.files import digest_file, digest_model, digest_tree
+from ..features.stores import read_origin, refit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pipeline.features.encoders import Clip
+    from ..features.encoders import Clip
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

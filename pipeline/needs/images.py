@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.core import paths
-from pipeline.core.files import digest_file
-from pipeline.features.stores import read, unit
-from pipeline.needs.base import Models, PictureNeed
+from ..core import paths
+from ..core.files import digest_file
+from ..features.stores import read, unit
+from .base import Models, PictureNeed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pipeline.features.encoders import Clip
+    from ..features.encoders import Clip
 
 
 @dataclass(frozen=True)

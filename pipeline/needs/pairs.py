@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.core import paths
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file
-from pipeline.core.tables import read_table
-from pipeline.needs.base import Inputs, Models, Need, PictureNeed, models_of, read
+from ..core import paths
+from ..core.errors import UserError
+from ..core.files import digest_file
+from ..core.tables import read_table
+from .base import Inputs, Models, Need, PictureNeed, models_of, read
 
 
 @dataclass(frozen=True)

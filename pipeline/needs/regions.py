@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.core import paths
-from pipeline.core.files import digest_file
-from pipeline.core.params import section
-from pipeline.features.regions import Prepared, RegionParams, boxes, find, prepare
-from pipeline.features.stores import read, read_seeds
-from pipeline.needs.base import Models, Parts, PictureNeed
+from ..core import paths
+from ..core.files import digest_file
+from ..core.params import section
+from ..features.regions import Prepared, RegionParams, boxes, find, prepare
+from ..features.stores import read, read_seeds
+from .base import Models, Parts, PictureNeed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pipeline.features.encoders import Clip
+    from ..features.encoders import Clip
 
 
 @dataclass(frozen=True)

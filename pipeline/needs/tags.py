@@ -15,19 +15,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, repair, whole
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, read_json
-from pipeline.core.params import section
-from pipeline.core.tables import read_table
-from pipeline.features.tags import TagParams, encode_labels
-from pipeline.needs.base import Models, PictureNeed
+from ..core import paths
+from ..core.artefacts import again, repair, whole
+from ..core.errors import UserError
+from ..core.files import digest_file, read_json
+from ..core.params import section
+from ..core.tables import read_table
+from ..features.tags import TagParams, encode_labels
+from .base import Models, PictureNeed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pipeline.features.encoders import Clip
+    from ..features.encoders import Clip
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class ObjectMaker:
     """Objects of pictures in memory, and what they are called."""
 
     def __init__(self, need: Objects, clip: Clip, params: dict[str, Any]) -> None:
-        from pipeline.features.tagging import load_detector
+        from ..features.tagging import load_detector
 
         self.limit, self.detector = need.limit, load_detector(need.detector, params, clip.device)
         self.batch = self.detector.params.batch

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.core import paths
-from pipeline.core.files import digest_file
-from pipeline.core.tables import read_table
-from pipeline.features.indexing import read_neighbours
-from pipeline.features.retrieval import Index
-from pipeline.features.stores import read
-from pipeline.needs.base import Models, Need
+from ..core import paths
+from ..core.files import digest_file
+from ..core.tables import read_table
+from ..features.indexing import read_neighbours
+from ..features.retrieval import Index
+from ..features.stores import read
+from .base import Models, Need
 
 
 @dataclass(frozen=True)

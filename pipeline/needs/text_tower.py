@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.core import paths
-from pipeline.core.files import digest_model
-from pipeline.core.params import load
-from pipeline.needs.base import Models, PictureNeed
+from ..core import paths
+from ..core.files import digest_model
+from ..core.params import load
+from .base import Models, PictureNeed
 
 if TYPE_CHECKING:
-    from pipeline.features.encoders import Clip
+    from ..features.encoders import Clip
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,6 @@ class TowerMaker:
 
 @cache
 def _loaded(name: str, device: torch.device, digest: str) -> Clip:
-    from pipeline.features.encoders import load_clip
+    from ..features.encoders import load_clip
 
     return load_clip(name, load(), device)

@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, whole
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_of, read_json, read_object
-from pipeline.core.params import entries, section
-from pipeline.core.tables import read_captions, read_table
-from pipeline.features.frames import FrameParams
-from pipeline.methods import find_method
-from pipeline.metrics.bootstrap import Comparison, compare
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.report.questions import Answered, gather_answers
-from pipeline.report.sweeps import Sweep, not_above, over_seeds, read_tables, sweep_of
-from pipeline.report.synthetic import Synthetic, gather_synthetic
-from pipeline.sweep_table import Row
-from pipeline.systems import Setting, System, find_system, make_method, settings_of
-from pipeline.tasks.base import Score
-from pipeline.tasks.caption import TASK, read_references
+from ..core import paths
+from ..core.artefacts import again, whole
+from ..core.errors import UserError
+from ..core.files import digest_of, read_json, read_object
+from ..core.params import entries, section
+from ..core.tables import read_captions, read_table
+from ..features.frames import FrameParams
+from ..methods import find_method
+from ..metrics.bootstrap import Comparison, compare
+from ..metrics.judge import EvaluationParams
+from ..sweep_table import Row
+from ..systems import Setting, System, find_system, make_method, settings_of
+from ..tasks.base import Score
+from ..tasks.caption import TASK, read_references
+from .questions import Answered, gather_answers
+from .sweeps import Sweep, not_above, over_seeds, read_tables, sweep_of
+from .synthetic import Synthetic, gather_synthetic
 
 _PROTOCOL = {"tokenizer": "Tokenizer", "judge": "Judge", "judge_dtype": "Judge's numbers", "judge_prompt": "Judge's prompt",
              "java": "Java"}

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.params import load, section
-from pipeline.features.frames import FrameParams
-from pipeline.photographs import Show, readable
-from pipeline.report.pages import new_page
-from pipeline.report.pictures import embed
-from pipeline.report.templates import environment, style
+from ..core.params import load, section
+from ..features.frames import FrameParams
+from ..photographs import Show, readable
+from .pages import new_page
+from .pictures import embed
+from .templates import environment, style
 
 
 @contextmanager

@@ -7,17 +7,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.core import paths
-from pipeline.core.resume import finished_folder
-from pipeline.report import plots
-from pipeline.report.data import Report, SettingResults, gather
-from pipeline.report.pictures import Picture, chosen, embed, extremes
-from pipeline.report.questions import beaten
-from pipeline.report.synthetic import RECALLS, WEAK
-from pipeline.report.templates import environment, style
-from pipeline.tasks import answer
-from pipeline.tasks.base import Metric
-from pipeline.tasks.caption import TASK
+from ..core import paths
+from ..core.resume import finished_folder
+from ..tasks import answer
+from ..tasks.base import Metric
+from ..tasks.caption import TASK
+from . import plots
+from .data import Report, SettingResults, gather
+from .pictures import Picture, chosen, embed, extremes
+from .questions import beaten
+from .synthetic import RECALLS, WEAK
+from .templates import environment, style
 
 SUPERVISION = {
     "text": "sentences alone; no image is seen in training",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import replace
+from ..core.errors import UserError
+from ..core.files import replace
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 
 from PIL import Image
 
-from pipeline.core import paths
-from pipeline.core.artefacts import whole_if_sealed
-from pipeline.images import Source, locate, open_image
-from pipeline.report.data import Result, SettingResults
-from pipeline.videos import is_video, open_frames, strip
+from ..core import paths
+from ..core.artefacts import whole_if_sealed
+from ..images import Source, locate, open_image
+from ..videos import is_video, open_frames, strip
+from .data import Result, SettingResults
 
 SHOWN = 8
 EXTREMES = 4

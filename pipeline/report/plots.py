@@ -18,9 +18,9 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.report.data import Result, RunSystem
-from pipeline.report.sweeps import Table
-from pipeline.tasks.base import Task
+from ..tasks.base import Task
+from .data import Result, RunSystem
+from .sweeps import Table
 
 _INK, _FAINT = "#010101", "#020202"
 _SERIES = ("#010201", "#010202", "#010203", "#010204", "#010205", "#010206")

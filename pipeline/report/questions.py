@@ -6,17 +6,17 @@ import hashlib
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pipeline.answers import WAYS, AnsweringParams, asked_about, read_answers
-from pipeline.core import paths
-from pipeline.core.artefacts import again, whole, whole_if_sealed
-from pipeline.core.errors import UserError
-from pipeline.core.files import read_object
-from pipeline.core.params import entries, section
-from pipeline.core.tables import read_table
-from pipeline.images import Source, locate
-from pipeline.systems import Setting
-from pipeline.tasks.answer import TASK
-from pipeline.tasks.base import Score
+from ..answers import WAYS, AnsweringParams, asked_about, read_answers
+from ..core import paths
+from ..core.artefacts import again, whole, whole_if_sealed
+from ..core.errors import UserError
+from ..core.files import read_object
+from ..core.params import entries, section
+from ..core.tables import read_table
+from ..images import Source, locate
+from ..systems import Setting
+from ..tasks.answer import TASK
+from ..tasks.base import Score
 
 SHOWN = 12
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.report.templates import environment, style
-from pipeline.scoring.evaluate import TASK, Evaluated, counted, protocol, rows
+from ..scoring.evaluate import TASK, Evaluated, counted, protocol, rows
+from .templates import environment, style
 
 SHOWN = 20  # captions of each end
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import bootstrap
-from pipeline.metrics.bootstrap import Comparison
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.sweep_table import Row, comparisons, read_rows
-from pipeline.tasks.base import Score, Task
+from ..metrics import bootstrap
+from ..metrics.bootstrap import Comparison
+from ..metrics.judge import EvaluationParams
+from ..sweep_table import Row, comparisons, read_rows
+from ..tasks.base import Score, Task
 
 
 @dataclass(frozen=True)

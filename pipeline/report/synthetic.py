@@ -16,17 +16,17 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning, sqrtm
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, whole, whole_if_sealed
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, file_inside, read_json, read_object
-from pipeline.core.params import check, entries, pick, section
-from pipeline.core.tables import read_table
-from pipeline.features.retrieval import project
-from pipeline.features.stores import FeatureStore, read, unit
-from pipeline.features.tags import TagParams
-from pipeline.images import Source, locate
-from pipeline.synthetic.refinement import ProjectionParams, drawn_captions
+from ..core import paths
+from ..core.artefacts import again, whole, whole_if_sealed
+from ..core.errors import UserError
+from ..core.files import digest_file, file_inside, read_json, read_object
+from ..core.params import check, entries, pick, section
+from ..core.tables import read_table
+from ..features.retrieval import project
+from ..features.stores import FeatureStore, read, unit
+from ..features.tags import TagParams
+from ..images import Source, locate
+from ..synthetic.refinement import ProjectionParams, drawn_captions
 
 KINDS = {"as drawn": (False, False), "optimised": (True, False), "projected": (False, True), "optimised and projected": (True, True)}
 WEAK = 0.5  # a generator that draws less than this share of what captions name is called weak

@@ -12,17 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again
-from pipeline.core.errors import UserError, printable
-from pipeline.core.params import load, section
-from pipeline.core.tables import read_captions, read_table
-from pipeline.metrics import bootstrap
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.scoring.evaluate import WANTED, Evaluated, evaluate, load_pair
-from pipeline.scoring.settings import shared_setting
-from pipeline.systems import find_system
-from pipeline.tasks.caption import TASK
+from ..core import paths
+from ..core.artefacts import again
+from ..core.errors import UserError, printable
+from ..core.params import load, section
+from ..core.tables import read_captions, read_table
+from ..metrics import bootstrap
+from ..metrics.judge import EvaluationParams
+from ..systems import find_system
+from ..tasks.caption import TASK
+from .evaluate import WANTED, Evaluated, evaluate, load_pair
+from .settings import shared_setting
 
 
 @dataclass(frozen=True)

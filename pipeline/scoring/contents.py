@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import UNWANTED, regular
-from pipeline.corpus.records import lines_of, shown
+from ..core.errors import UserError
+from ..core.files import UNWANTED, regular
+from ..corpus.records import lines_of, shown
 
 
 class Row(NamedTuple):

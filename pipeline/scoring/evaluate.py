@@ -10,13 +10,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pipeline.core.errors import UserError, printable
-from pipeline.metrics import captions, java, spice
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.scoring.files import Pair, pair, read_captions, read_references
-from pipeline.scoring.markers import count_markers, without_markers
-from pipeline.tasks import caption
-from pipeline.tasks.base import Metric, Score
+from ..core.errors import UserError, printable
+from ..metrics import captions, java, spice
+from ..metrics.judge import EvaluationParams
+from ..tasks import caption
+from ..tasks.base import Metric, Score
+from .files import Pair, pair, read_captions, read_references
+from .markers import count_markers, without_markers
 
 # Seed and samples are those of params.yaml as shipped: files are scored alike wherever this runs.
 WANTED = EvaluationParams(judge="")

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from pipeline.core.errors import UserError
-from pipeline.core.params import suggest
-from pipeline.corpus.records import require_unique, shown
-from pipeline.scoring.contents import Content, Row, id_of, read_content, sentence, text_of
+from ..core.errors import UserError
+from ..core.params import suggest
+from ..corpus.records import require_unique, shown
+from .contents import Content, Row, id_of, read_content, sentence, text_of
 
 IDS = ("image_id", "image_name", "file_name", "filename", "image", "video_id", "video", "clip", "file", "path", "id")
 CAPTIONS = ("caption", "prediction", "generated", "hypothesis", "text", "sentence", "description")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.core.errors import UserError
-from pipeline.core.params import suggest
-from pipeline.systems import Setting, find_system, make_method, settings_of
+from ..core.errors import UserError
+from ..core.params import suggest
+from ..systems import Setting, find_system, make_method, settings_of
 
 
 def shared_setting(systems: tuple[str, str], setting: str | None, params: dict[str, Any]) -> tuple[str, Setting]:

@@ -25,16 +25,16 @@ from pydantic import Field
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.core import paths
-from pipeline.core.artefacts import whole_if_sealed
-from pipeline.core.device import Precision, precisely, resolved
-from pipeline.core.errors import UserError, loading
-from pipeline.core.files import digest_file, digest_model, digest_of, write_json
-from pipeline.core.params import Count, Seed, StrictParams
-from pipeline.core.resume import Work, finished_folder, resumable
-from pipeline.core.tables import read_table
-from pipeline.corpus.choosing import choose_rows
-from pipeline.images import write_pictures
+from ..core import paths
+from ..core.artefacts import whole_if_sealed
+from ..core.device import Precision, precisely, resolved
+from ..core.errors import UserError, loading
+from ..core.files import digest_file, digest_model, digest_of, write_json
+from ..core.params import Count, Seed, StrictParams
+from ..core.resume import Work, finished_folder, resumable
+from ..core.tables import read_table
+from ..corpus.choosing import choose_rows
+from ..images import write_pictures
 
 _SHARD = 256
 _PARTS = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}

@@ -11,18 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline import optimisation
-from pipeline.core import paths
-from pipeline.core.artefacts import again, whole
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, digest_tree, read_json, write_json
-from pipeline.core.params import Count, Rate, Seed, StrictParams, Temperature, Whole
-from pipeline.core.progress import track
-from pipeline.core.resume import resumable
-from pipeline.core.tables import read_table
-from pipeline.features.retrieval import project
-from pipeline.features.stores import read, write_store
-from pipeline.optimisation import Schedule
+from .. import optimisation
+from ..core import paths
+from ..core.artefacts import again, whole
+from ..core.errors import UserError
+from ..core.files import digest_file, digest_tree, read_json, write_json
+from ..core.params import Count, Rate, Seed, StrictParams, Temperature, Whole
+from ..core.progress import track
+from ..core.resume import resumable
+from ..core.tables import read_table
+from ..features.retrieval import project
+from ..features.stores import read, write_store
+from ..optimisation import Schedule
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import paths
-from pipeline.core.errors import UserError
-from pipeline.core.tables import read_table
-from pipeline.metrics.bootstrap import interval
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.metrics.vqa import accuracy, normalise
-from pipeline.tasks.base import Control, Metric, Scored, Task
+from ..core import paths
+from ..core.errors import UserError
+from ..core.tables import read_table
+from ..metrics.bootstrap import interval
+from ..metrics.judge import EvaluationParams
+from ..metrics.vqa import accuracy, normalise
+from .base import Control, Metric, Scored, Task
 
 TASK = Task("question", (
     Metric("Accuracy", interval=True, meaning="How many of ten people give the same answer; four make it wholly right (VQA's accuracy)."),

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import bootstrap
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.systems import Setting
+from ..metrics import bootstrap
+from ..metrics.judge import EvaluationParams
+from ..systems import Setting
 
 
 @dataclass(frozen=True)

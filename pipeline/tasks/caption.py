@@ -12,23 +12,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.core import paths
-from pipeline.core.artefacts import again, whole
-from pipeline.core.errors import UserError
-from pipeline.core.files import digest_file, read_object
-from pipeline.core.params import section
-from pipeline.core.tables import read_table
-from pipeline.features.embedding import reference_source
-from pipeline.features.encoders import Clip, load_clip
-from pipeline.features.stores import half, read, unit
-from pipeline.language.perplexity import LanguageModel
-from pipeline.methods.base import Method
-from pipeline.metrics import captions, chair, clip, java, motion
-from pipeline.metrics.constant import best_constant
-from pipeline.metrics.judge import EvaluationParams
-from pipeline.needs.base import models_of
-from pipeline.systems import Setting, System, clip_of, looked_at
-from pipeline.tasks.base import Control, Metric, Scored, Task
+from ..core import paths
+from ..core.artefacts import again, whole
+from ..core.errors import UserError
+from ..core.files import digest_file, read_object
+from ..core.params import section
+from ..core.tables import read_table
+from ..features.embedding import reference_source
+from ..features.encoders import Clip, load_clip
+from ..features.stores import half, read, unit
+from ..language.perplexity import LanguageModel
+from ..methods.base import Method
+from ..metrics import captions, chair, clip, java, motion
+from ..metrics.constant import best_constant
+from ..metrics.judge import EvaluationParams
+from ..needs.base import models_of
+from ..systems import Setting, System, clip_of, looked_at
+from .base import Control, Metric, Scored, Task
 
 TASK = Task("image", (
     Metric("BLEU-1", meaning="Share of the caption's words that occur in a reference, with a penalty for short captions."),

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.world.scenes import BACKGROUNDS, Scene, Thing
-from pipeline.world.sprites import COLOURS
+from .scenes import BACKGROUNDS, Scene, Thing
+from .sprites import COLOURS
 
 T = TypeVar("T")
 NOUNS: dict[str, dict[str, tuple[str, ...]]] = {

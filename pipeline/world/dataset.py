@@ -12,20 +12,20 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.core import paths
-from pipeline.core.errors import UserError
-from pipeline.core.files import write_json
-from pipeline.core.params import Seed, StrictParams, Whole
-from pipeline.core.progress import track
-from pipeline.core.resume import resumable
-from pipeline.core.workers import workers
-from pipeline.images import write_pictures
-from pipeline.videos import write_video
-from pipeline.world.captions import NO_THINGS, colour_words, describe, synonyms
-from pipeline.world.films import FILM_SIZE, RATE, describe_film, film_record, film_stream, frames, motion_words, sample_film
-from pipeline.world.questions import ask, question_stream
-from pipeline.world.scenes import IMAGE_SIZE, STYLES, generator, render, sample_scene, to_record
-from pipeline.world.sprites import CLASSES
+from ..core import paths
+from ..core.errors import UserError
+from ..core.files import write_json
+from ..core.params import Seed, StrictParams, Whole
+from ..core.progress import track
+from ..core.resume import resumable
+from ..core.workers import workers
+from ..images import write_pictures
+from ..videos import write_video
+from .captions import NO_THINGS, colour_words, describe, synonyms
+from .films import FILM_SIZE, RATE, describe_film, film_record, film_stream, frames, motion_words, sample_film
+from .questions import ask, question_stream
+from .scenes import IMAGE_SIZE, STYLES, generator, render, sample_scene, to_record
+from .sprites import CLASSES
 
 _SHARD = 4096  # pictures of a tar file
 # Karpathy's split names: the corpus is `train`

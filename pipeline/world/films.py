@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.world.captions import KINDS, PLACES, describe, phrase, pick
-from pipeline.world.scenes import IMAGE_SIZE, POOLS, STYLES, Scene, Thing, canvas, sample_scene, to_record
+from .captions import KINDS, PLACES, describe, phrase, pick
+from .scenes import IMAGE_SIZE, POOLS, STYLES, Scene, Thing, canvas, sample_scene, to_record
 
 RATE = 8  # frames a second
 FILM_SIZE = 2 * IMAGE_SIZE  # a scene before it is reduced, since video halves the resolution of colours

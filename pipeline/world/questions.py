@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.world.captions import COLOUR_WORDS, NOUNS, PLACES, plural
-from pipeline.world.scenes import BACKGROUNDS, POOLS, STYLES, Scene, Thing
-from pipeline.world.sprites import SPRITES
+from .captions import COLOUR_WORDS, NOUNS, PLACES, plural
+from .scenes import BACKGROUNDS, POOLS, STYLES, Scene, Thing
+from .sprites import SPRITES
 
 PEOPLE = 10
 # What a question asks, its first words ("question type" in VQA), and what kind of answer it gets ("answer type").

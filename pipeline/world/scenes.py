@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.world.sprites import CLASSES, COLOURS, FIXED, RGB, SPRITES, draw_sprite, shade
+from .sprites import CLASSES, COLOURS, FIXED, RGB, SPRITES, draw_sprite, shade
 
 IMAGE_SIZE = 64
 _CANVAS = 128  # drawn at twice the size, then box-reduced

@@ -15,8 +15,8 @@ FILES = {
     "pipeline/core/__init__.py": '"""The ground."""\n',
     "pipeline/core/files.py": "SIZE = 1\n",
     "pipeline/features/__init__.py": '"""Numbers."""\n',
-    "pipeline/features/stores.py": "from pipeline.core.files import SIZE\n\nROWS = SIZE * 4\n",
-    "pipeline/features/retrieval.py": "from pipeline.features import stores\n\nK = stores.ROWS\n",
+    "pipeline/features/stores.py": "from ..core.files import SIZE\n\nROWS = SIZE * 4\n",
+    "pipeline/features/retrieval.py": "from . import stores\n\nK = stores.ROWS\n",
     "pipeline/features/lazy.py": "def index():\n    import pipeline.features.retrieval\n\n    return pipeline.features.retrieval.K\n",
     "pipeline/features/typed.py": "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from pipeline.features import stores\n",
     "pipeline/methods/__init__.py": 'from pipeline.features import stores\n\nMETHODS = {"knight": "pipeline.methods.knight:Knight"}\n',
@@ -59,9 +59,9 @@ def changes(project: Path, file: str, text: str, *modules: str) -> bool:
 
 
 @pytest.mark.parametrize("text", [
-    "# why\nfrom pipeline.features import stores  # and so on\n\n\nK = stores.ROWS\n",
-    '"""A new first line."""\n\nfrom pipeline.features import stores\n\nK = stores.ROWS\n',
-    'from pipeline.features import stores\n\nK = stores.ROWS\n"""What\n\nK is."""  # said\n',
+    "# why\nfrom . import stores  # and so on\n\n\nK = stores.ROWS\n",
+    '"""A new first line."""\n\nfrom . import stores\n\nK = stores.ROWS\n',
+    'from . import stores\n\nK = stores.ROWS\n"""What\n\nK is."""  # said\n',
 ])
 def test_a_comment_a_docstring_or_an_empty_line_keeps_the_work_of_an_interrupted_run(project, text):
     assert not changes(project, "pipeline/features/retrieval.py", text, "pipeline.features.retrieval")
