@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup repository repro test lint storm sweeps
+.PHONY: setup repository repro bench test lint storm
 
 setup: repository $(VENV)/.installed
 
@@ -19,8 +19,17 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-repro: setup ## the whole pipeline on the embedded default, up to data/report/index.html
+repro: setup ## a first look: the whole pipeline with one system of each kind, up to data/report/index.html
 	$(VENV)/bin/dvc repro
+
+SWEEPS ?= seeds seeds-album films maccap
+bench: setup ## every system, then seeds (and SWEEPS="knight-k table-4 ..."): goes on where it was interrupted; hours
+	@cmp -s params.yaml presets/bench.yaml || git diff --quiet params.yaml || { echo "params.yaml has edits of yours: commit them first"; exit 1; }
+	cp presets/bench.yaml params.yaml
+	$(VENV)/bin/dvc repro
+	for sweep in $(SWEEPS); do $(VENV)/bin/unpaired sweep $$sweep || exit 1; done
+	$(VENV)/bin/dvc repro report
+	@echo "git checkout params.yaml && dvc repro brings the first look back, out of DVC's cache"
 
 test: setup lint ## style, types and every test
 	$(VENV)/bin/python -m pytest
@@ -34,16 +43,3 @@ ROUNDS ?= 100
 SEED ?= 0
 storm: setup ## what `make test` tries a few rounds of, at length (hours): make storm STORMS=kills ROUNDS=20 SEED=1
 	for storm in $(STORMS); do $(VENV)/bin/python -m tests.storm $$storm --rounds $(ROUNDS) --seed $(SEED) || exit 1; done
-
-sweeps: setup ## the tables over seeds, Knight's k, recipes and SynTIC's switches; finished rows are kept
-	$(VENV)/bin/unpaired sweep seeds
-	$(VENV)/bin/unpaired sweep seeds-album
-	$(VENV)/bin/unpaired sweep knight-k
-	$(VENV)/bin/unpaired sweep maccap
-	$(VENV)/bin/unpaired sweep films
-	$(VENV)/bin/unpaired sweep knight-film
-	$(VENV)/bin/unpaired sweep maccap-small
-	$(VENV)/bin/unpaired sweep recipe-4k
-	$(VENV)/bin/unpaired sweep synthetic
-	$(VENV)/bin/unpaired sweep table-4
-	$(VENV)/bin/dvc repro report
