@@ -118,6 +118,8 @@ def evaluate(
     strip_markers: StripMarkers = False,
     spice: Annotated[bool, typer.Option("--spice", help="SPICE too; it takes minutes, and `unpaired spice install`.")] = False,
     as_json: OneObject = False,
+    beside: Annotated[str | None, typer.Option("--published", help="Papers' figures below them, of the setting that is the same: see "
+                                               "`unpaired published`.")] = None,
     page: Annotated[Path | None, typer.Option("--html", help="Write an HTML page too, with the captions that score lowest and highest.")]
     = None,
 ) -> None:
@@ -127,12 +129,22 @@ def evaluate(
     from .report.pages import new_page
     from .report.scored import render
     from .scoring import evaluate as scoring
+    from .scoring import published as papers
 
+    table = papers.as_text(beside) if beside else ""
     with new_page(page) if page else nullcontext() as write:
         found = scoring.evaluate(scoring.load_pair(captions, references, split), strip_markers, spice)
-        typer.echo(json.dumps(scoring.as_json(found)) if as_json else scoring.as_text(found))
+        typer.echo(json.dumps(scoring.as_json(found)) if as_json else "\n\n".join(filter(None, (scoring.as_text(found), table))))
         if write:
             write(render(found))
+
+
+@app.command()
+def published(setting: Annotated[str | None, typer.Argument(help="A data set, such as coco (default: list them).")] = None) -> None:
+    """Figures that papers print, with their sources and what is known to be off."""
+    from .scoring import published as papers
+
+    typer.echo(papers.as_text(setting) if setting else "\n".join(f"{name:15} {what}" for name, what in papers.settings().items()))
 
 
 @app.command()
