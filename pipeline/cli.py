@@ -107,12 +107,13 @@ References = Annotated[Path | None, typer.Option(help="COCO annotations, Karpath
                                                       "or TSV; may be left out where captions carry their own.")]
 Split = Annotated[str | None, typer.Option(help="Which references, of a file that has several splits.")]
 StripMarkers = Annotated[bool, typer.Option("--strip-markers", help="Take markers such as <|endoftext|> and </s> out before scoring.")]
-OneObject = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+OneObject = Annotated[bool, typer.Option("--json", help="A JSON object, of several files one a line.")]
 
 
 @app.command()
 def evaluate(
-    captions: Annotated[Path, typer.Argument(help="COCO results, MAGIC's result list, {id: caption}, JSON Lines, CSV or TSV.")],
+    captions: Annotated[list[Path], typer.Argument(help="COCO results, MAGIC's result list, {id: caption}, JSON Lines, CSV or TSV; several "
+                                                   "become a table.")],
     references: References = None,
     split: Split = None,
     strip_markers: StripMarkers = False,
@@ -123,20 +124,26 @@ def evaluate(
     page: Annotated[Path | None, typer.Option("--html", help="Write an HTML page too, with the captions that score lowest and highest.")]
     = None,
 ) -> None:
-    """Score a file of captions, whoever made them, by the code that scores the pipeline's own."""
+    """Score files of captions, whoever made them, by the code that scores the pipeline's own."""
     from contextlib import nullcontext
 
+    from .core.errors import UserError
     from .report.pages import new_page
     from .report.scored import render
     from .scoring import evaluate as scoring
     from .scoring import published as papers
 
     table = papers.as_text(beside) if beside else ""
+    if page and len(captions) > 1:
+        raise UserError("--html is of one file of captions: give one, or leave it out")
     with new_page(page) if page else nullcontext() as write:
-        found = scoring.evaluate(scoring.load_pair(captions, references, split), strip_markers, spice)
-        typer.echo(json.dumps(scoring.as_json(found)) if as_json else "\n\n".join(filter(None, (scoring.as_text(found), table))))
+        found = [scoring.evaluate(scoring.load_pair(file, references, split), strip_markers, spice) for file in captions]
+        if as_json:
+            typer.echo("\n".join(json.dumps(scoring.as_json(each)) for each in found))
+        else:
+            typer.echo("\n\n".join(filter(None, (scoring.as_text(found[0]) if len(found) == 1 else scoring.as_table(found), table))))
         if write:
-            write(render(found))
+            write(render(found[0]))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
@@ -88,6 +88,23 @@ def evaluate(found: Pair, strip_markers: bool = False, with_spice: bool = False)
         values[TASK.controls[0]] = captions.shuffled_cider(tokenized, WANTED.seed)
     scores = TASK.scores(found.captions.source, scored.corpus, values, WANTED)
     return Evaluated(found, scores, values, scored.empty, markers, of_references, strip_markers)
+
+
+def as_table(several: Sequence[Evaluated]) -> str:
+    """Several files, a row each and CIDEr's interval behind; what is said of how they were scored stands once where it is the same."""
+    known = {metric.name for metric in TASK.metrics}
+    names = list(dict.fromkeys(score.metric for found in several for score in found.scores if score.metric in known))
+    width = max(len(found.pair.captions.source) for found in several)
+    lines = [" ".join([f"{'':{width}}", *(f"{name:>{max(len(name), 7)}}" for name in names)])]
+    for found in several:
+        said = {name: (value, between) for name, value, between in rows(found)}
+        figures = (f"{said.get(name, ('-', ''))[0]:>{max(len(name), 7)}}" for name in names)
+        lines.append(" ".join([f"{found.pair.captions.source:{width}}", *figures, f" {TASK.primary} {said[TASK.primary][1]}"]))
+    facts = [{"scored": counted(found), **protocol(found)} for found in several]
+    shared = {what: text for what, text in facts[0].items() if all(other.get(what) == text for other in facts)}
+    own = [f"{found.pair.captions.source}: {what}: {text}" for found, said_of in zip(several, facts, strict=True)
+           for what, text in said_of.items() if what not in shared and what != "captions"]
+    return "\n".join(map(printable, [*lines, "", *own, *(f"{what}: {text}" for what, text in shared.items())]))
 
 
 def protocol(found: Evaluated) -> dict[str, str]:

@@ -163,3 +163,24 @@ def test_spice_is_absent_where_nobody_asks_and_a_line_where_it_is_not_installed(
     assert isinstance(result.exception, UserError)
     assert "run `unpaired spice install`" in str(result.exception)
     assert result.stdout == ""
+
+
+def test_several_files_make_a_table_of_what_each_scores_alone(tmp_path: Path) -> None:
+    theirs = written(tmp_path, "references.json", json.dumps(shapes.TEXTS))
+    ours = [written(tmp_path, name, json.dumps(captions)) for name, captions in (
+        ("a.json", shapes.CAPTIONS), ("b.json", dict.fromkeys(shapes.CAPTIONS, "a cat <|endoftext|>")))]
+    done = CliRunner().invoke(app, ["evaluate", *map(str, ours), "--references", str(theirs)])
+    assert done.exit_code == 0
+    heading, *lines = done.output.splitlines()
+    for file, line in zip(ours, lines[:2], strict=True):
+        alone = {name: value for name, value, _ in rows(evaluate(load_pair(file, theirs, None)))}
+        assert line.split()[:1] == [str(file)]
+        assert dict(zip(heading.split(), line.split()[1:], strict=False)) == {name: alone[name] for name in heading.split()}
+    assert done.output.count("tokenizer: ") == 1
+    assert f"{ours[1]}: markers in captions: <|endoftext|> (3)" in done.output
+
+
+def test_a_page_is_of_one_file_alone(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["evaluate", "a.json", "b.json", "--html", str(tmp_path / "page.html")])
+    assert isinstance(done.exception, UserError)
+    assert not (tmp_path / "page.html").exists()
