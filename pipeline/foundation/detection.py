@@ -24,10 +24,10 @@ from ..core.files import digest_of, locked, write_json
 from ..core.resume import finished_folder
 from ..features.tagging import Detection, Detector, DetectorParams
 from ..optimisation import Schedule
-from ..world.scenes import IMAGE_SIZE, STYLES, Thing
+from ..world.scenes import IMAGE_SIZE, Thing
 from ..world.sprites import CLASSES, COLOURS
 from .loop import optimise
-from .pool import Pool, coverage, draw_pool
+from .pool import FIRST_STYLES, Pool, coverage, draw_pool
 
 CELLS = 8  # the backbone's stride is 8 pixels
 _WIDTHS = (64, 128)
@@ -130,10 +130,10 @@ def measure(folder: Path) -> dict[str, Any]:
     found = detector.detect([Image.fromarray(image) for image in chosen.images])
     threshold = max(_THRESHOLDS, key=lambda value: tag_scores(found, chosen.things, value)["F1"])
     figures: dict[str, Any] = {"threshold": threshold}
-    pool = draw_pool("test", _SEED, _SCENES * len(STYLES))
+    pool = draw_pool("test", _SEED, _SCENES * len(FIRST_STYLES))
     found = detector.detect([Image.fromarray(image) for image in pool.images])
-    for number, style in enumerate(STYLES):
-        of_style = slice(number, None, len(STYLES))
+    for number, style in enumerate(FIRST_STYLES):
+        of_style = slice(number, None, len(FIRST_STYLES))
         scores = {**tag_scores(found[of_style], pool.things[of_style], threshold),
                   "mAP50": mean_average_precision(found[of_style], pool.things[of_style])}
         figures[style] = {key: round(value, 4) for key, value in scores.items()}

@@ -35,11 +35,10 @@ from ..features.tagging import Detector, DetectorParams
 from ..metrics import bootstrap
 from ..optimisation import Schedule
 from ..synthetic.drawing import Generator, SynthesisParams, picture_seed
-from ..world.scenes import STYLES
 from ..world.sprites import CLASSES, COLOURS
 from . import autoencoder, detection
 from .loop import optimise
-from .pool import Pool, coverage, draw_pool
+from .pool import FIRST_STYLES, Pool, coverage, draw_pool
 
 CONTEXT = 32  # tokens; the longest caption of the micro-world has 28
 _STEPS = 8
@@ -181,7 +180,7 @@ def measure(folder: Path) -> dict[str, Any]:
     best = max(trial, key=lambda guidance: trial[guidance])
     figures: dict[str, Any] = {"guidance": best, "steps": _STEPS,
                                "validation_recall": {str(guidance): round(float(value), 4) for guidance, value in trial.items()}}
-    pool = draw_pool("test", _SEED, _SCENES * len(STYLES))
+    pool = draw_pool("test", _SEED, _SCENES * len(FIRST_STYLES))
     vae = AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False)
     real = [Image.fromarray(image) for image in pool.images]
     pictures = {"recall": _drawn(folder, replace(params, guidance=best), pool), "control": [real[i] for i in _wrong_scenes(pool)],
@@ -191,9 +190,9 @@ def measure(folder: Path) -> dict[str, Any]:
     everything = [{thing.name for thing in scene} for scene in pool.things]
     found |= {f"{name}_things": np.array([len(names & {d.label for d in detections}) / max(len(names), 1) for names, detections in
                                          zip(everything, detector.detect(pictures[name]), strict=True)]) for name in ("rebuilt", "real")}
-    for number, style in enumerate(STYLES):
+    for number, style in enumerate(FIRST_STYLES):
         for name, values in found.items():
-            of_style = values[number :: len(STYLES)]
+            of_style = values[number :: len(FIRST_STYLES)]
             low, high = bootstrap.interval(of_style, _SEED)
             figures.setdefault(style, {})[name] = [round(float(value), 4) for value in (of_style.mean(), low, high)]
     return figures

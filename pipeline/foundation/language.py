@@ -39,9 +39,10 @@ from ..language.tokens import IGNORE, CaptionTokenizer, LanguageModelTokens
 from ..optimisation import Schedule
 from ..world.captions import describe
 from ..world.questions import Question, ask, question_stream
-from ..world.scenes import STYLES, generator, sample_scene
+from ..world.scenes import generator, sample_scene
 from .diffusion import tokenizer_of
 from .loop import optimise
+from .pool import FIRST_STYLES
 
 _SENTENCES, _QUESTIONS = 6, 4  # of a scene, at most
 _BLOCK = 1000
@@ -92,7 +93,7 @@ def read_pages(seed: int, start: int, stop: int) -> list[list[str]]:
     found = []
     for index in range(start, stop):
         rng = np.random.default_rng([seed, 11, index])
-        found.append(page(*texts_of(STYLES[index % len(STYLES)], "foundation", seed, index), rng))
+        found.append(page(*texts_of(FIRST_STYLES[index % len(FIRST_STYLES)], "foundation", seed, index), rng))
     return found
 
 
@@ -169,7 +170,7 @@ def measure(folder: Path) -> dict[str, Any]:
     transformers_logging.disable_progress_bar()
     lm, tokenizer = pretrained(str(folder)), LanguageModelTokens(str(folder))
     figures: dict[str, Any] = {}
-    for style in STYLES:
+    for style in FIRST_STYLES:
         scenes = [texts_of(style, "test", 91, index) for index in range(_HELDOUT)]
         ids = [[_encode(tokenizer, text, {}) for text in sentences] for sentences, _ in scenes]
         asked = [(row, question) for row, (_, questions) in enumerate(scenes) for question in questions]

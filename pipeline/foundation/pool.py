@@ -17,6 +17,7 @@ from ..world.scenes import STYLES, Thing, generator, render, sample_scene
 from ..world.sprites import CLASSES, COLOURS
 
 CAPTIONS_PER_SCENE = 5
+FIRST_STYLES = ("scenes", "album")  # all that there was when most of the shipped models were trained
 _BLOCK = 500
 _COLOUR_NAMES = tuple(COLOURS)
 
@@ -41,7 +42,7 @@ class Pool:
 Block = tuple[NDArray[np.uint8], list[list[str]], list[list[tuple[str, ...]]], list[tuple[Thing, ...]], list[str]]
 
 
-def draw_block(pool: str, seed: int, start: int, stop: int, styles: Sequence[str] = STYLES) -> Block:
+def draw_block(pool: str, seed: int, start: int, stop: int, styles: Sequence[str] = FIRST_STYLES) -> Block:
     """Scenes `start` to `stop` of a pool, the styles taking turns."""
     images, captions, named, things, backgrounds = [], [], [], [], []
     for index in range(start, stop):
@@ -57,7 +58,7 @@ def draw_block(pool: str, seed: int, start: int, stop: int, styles: Sequence[str
     return np.stack(images), captions, named, things, backgrounds
 
 
-def draw_pool(pool: str, seed: int, count: int, styles: Sequence[str] = STYLES) -> Pool:
+def draw_pool(pool: str, seed: int, count: int, styles: Sequence[str] = FIRST_STYLES) -> Pool:
     """`count` scenes, the styles taking turns."""
     starts = range(0, count, _BLOCK)
     stops = [min(start + _BLOCK, count) for start in starts]

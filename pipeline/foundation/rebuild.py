@@ -18,9 +18,8 @@ from ..core.files import digest_file, read_json, write_json
 from ..core.params import suggest
 from ..features.encoders import Clip, ClipParams
 from ..features.stores import unit
-from ..world.scenes import STYLES
 from . import contrastive, detection, diffusion, language
-from .pool import draw_pool
+from .pool import FIRST_STYLES, draw_pool
 
 _SCENES = 1000
 _SEED = 90  # scenes of the test pool that no data set of the default holds
@@ -89,11 +88,11 @@ def measure(clip: Clip) -> dict[str, dict[str, float]]:
     paired_cosine: image and its caption. paraphrase_cosine: two captions of one image. centroid_distance: between the modalities'
     means. modality_probe: accuracy on one half of a linear classifier of the modality fitted on the other half.
     """
-    pool = draw_pool("test", _SEED, _SCENES * len(STYLES))
+    pool = draw_pool("test", _SEED, _SCENES * len(FIRST_STYLES))
     figures = {}
-    for number, style in enumerate(STYLES):
-        captions = pool.captions[number :: len(STYLES)]
-        images = unit(clip.encode_images([Image.fromarray(image) for image in pool.images[number :: len(STYLES)]]))
+    for number, style in enumerate(FIRST_STYLES):
+        captions = pool.captions[number :: len(FIRST_STYLES)]
+        images = unit(clip.encode_images([Image.fromarray(image) for image in pool.images[number :: len(FIRST_STYLES)]]))
         first, second = (unit(clip.encode_texts([five[i] for five in captions])) for i in (0, 1))
         similarity = first @ images.T
         figures[style] = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .captions import KINDS, PLACES, describe, phrase, pick
+from .captions import KINDS, PLACES, describe_naming, phrase, pick
 from .scenes import IMAGE_SIZE, POOLS, STYLES, Scene, Thing, canvas, sample_scene, to_record
 
 RATE = 8  # frames a second
@@ -91,6 +91,11 @@ def frames(film: Film) -> list[Image.Image]:
 
 def describe_film(film: Film, rng: np.random.Generator, count: int = 5) -> list[str]:
     """`count` captions, most of which say what moves and how."""
+    return [text for text, _ in describe_film_naming(film, rng, count)]
+
+
+def describe_film_naming(film: Film, rng: np.random.Generator, count: int = 5) -> list[tuple[str, tuple[str, ...]]]:
+    """The captions of `describe_film`, each with the classes of the things that it names."""
     return [_caption(film, rng) for _ in range(count)]
 
 
@@ -160,10 +165,10 @@ def _turned(motion: Motion) -> Motion:
     return replace(motion, begin=replace(motion.begin, flipped=flipped), end=replace(motion.end, flipped=flipped))
 
 
-def _caption(film: Film, rng: np.random.Generator) -> str:
+def _caption(film: Film, rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
     scene = film.scene
     if rng.random() < 0.15:
-        return describe(scene, rng, 1)[0]
+        return describe_naming(scene, rng, 1)[0]
     first, *others = rng.permutation(list(film.motions)).tolist()
     named = [first]
     body = _moving(film, first, rng)
@@ -178,7 +183,7 @@ def _caption(film: Film, rng: np.random.Generator) -> str:
     if rng.random() < 0.6:
         ground, sky = PLACES[scene.style][scene.background]
         body += f" {pick(sky if all(scene.things[number].sky for number in named) else ground, rng)}"
-    return pick(_OPENERS, rng) + body
+    return pick(_OPENERS, rng) + body, tuple(dict.fromkeys(scene.things[number].name for number in named))
 
 
 def _moving(film: Film, number: int, rng: np.random.Generator) -> str:

@@ -23,7 +23,7 @@ _GROUPS = {
     "food": ("apple", "cake"), "furniture": ("table", "chair"),
 }
 _PEOPLE = ("man", "woman")
-_LEADING = ("on", "in", "at", "inside", "near", "among", "out", "deep", "the", "a", "our", "late")  # before the name of a place
+_LEADING = ("on", "in", "at", "inside", "near", "among", "out", "outside", "deep", "the", "a", "our", "late")  # before the name of a place
 # Colours that are taken for one another.
 _NEAR = {"red": "orange", "orange": "red", "yellow": "orange", "green": "blue", "blue": "purple", "purple": "blue", "pink": "red",
          "brown": "black", "black": "grey", "white": "grey", "grey": "white"}

@@ -16,7 +16,8 @@ from .sprites import CLASSES, COLOURS, FIXED, RGB, SPRITES, draw_sprite, shade
 IMAGE_SIZE = 64
 _CANVAS = 128  # drawn at twice the size, then box-reduced
 POOLS = ("foundation", "corpus", "unlabelled", "val", "test")
-STYLES = ("scenes", "album")
+STYLES = ("scenes", "album", "snapshots")
+_PRINTS = ("album", "snapshots")  # faded, inked and framed
 SIZES = (("small", 0.26), ("medium", 0.36), ("large", 0.48))
 
 
@@ -53,11 +54,13 @@ BACKGROUNDS: dict[str, Background] = {
                           ("train", "man", "woman", "bus", "chair", "bike", "bird", "cup")),
 }
 _NAMES = tuple(BACKGROUNDS)
-# How often each style visits each background: the album knows other places than the scenes do.
+# How often each style visits each background: the other two know other places than the scenes do.
 _FREQUENCY = {
     "scenes": np.array([1, 1, 1, 1, 1, 1, 1, 1, 0.3, 0.3]),
     "album": np.array([1, 0.6, 0.6, 1, 0.3, 0.6, 0.6, 0.3, 1, 1]),
+    "snapshots": np.array([1.2, 1.6, 1, 0.6, 0.3, 1.4, 0.3, 0.8, 0.4, 0.6]),
 }
+_PEOPLE = {"snapshots": 0.3}  # of the things, beside those that a background has anyway
 
 
 @dataclass(frozen=True)
@@ -119,15 +122,17 @@ def sample_scene(style: str, rng: np.random.Generator) -> Scene:
     for _ in range(30):
         if len(things) == wanted:
             break
-        thing = _sample_thing(place, horizon, rng)
+        thing = _sample_thing(style, place, horizon, rng)
         if thing is not None and all(_overlap(thing, other) < 0.15 for other in things):
             things.append(thing)
     things.sort(key=lambda t: (not t.sky, t.y))
     return Scene(style, background, horizon, int(rng.integers(2**31)), tuple(things))
 
 
-def _sample_thing(place: Background, horizon: float, rng: np.random.Generator) -> Thing | None:
+def _sample_thing(style: str, place: Background, horizon: float, rng: np.random.Generator) -> Thing | None:
     name = str(rng.choice(place.prior)) if rng.random() < 0.8 else CLASSES[rng.integers(len(CLASSES))]
+    if style in _PEOPLE and rng.random() < _PEOPLE[style]:
+        name = str(rng.choice(("man", "woman")))
     sprite = SPRITES[name]
     if sprite.sky and place.indoor:
         return None
@@ -155,39 +160,39 @@ def render(scene: Scene) -> Image.Image:
 
 
 def canvas(scene: Scene) -> Image.Image:
-    """Draw a scene before it is reduced: RGB, 128 x 128. The album style is faded, inked and framed like an old print."""
+    """Draw a scene before it is reduced: RGB, 128 x 128. Album and snapshots are faded, inked and framed like old prints."""
     rng = np.random.default_rng(scene.texture_seed)
-    album = scene.style == "album"
+    printed = scene.style in _PRINTS
     place = BACKGROUNDS[scene.background]
     tone = float(rng.uniform(0.9, 1.05))
-    image = Image.new("RGB", (_CANVAS, _CANVAS), _tint(shade(place.above, min(tone, 1.0)), album))
+    image = Image.new("RGB", (_CANVAS, _CANVAS), _tint(shade(place.above, min(tone, 1.0)), printed))
     draw = ImageDraw.Draw(image)
     line = int(scene.horizon * _CANVAS)
-    draw.rectangle((0, line, _CANVAS, _CANVAS), fill=_tint(shade(place.below, tone), album))
-    _texture(draw, scene.background, line, rng, album)
+    draw.rectangle((0, line, _CANVAS, _CANVAS), fill=_tint(shade(place.below, tone), printed))
+    _texture(draw, scene.background, line, rng, printed)
     for thing in scene.things:
         colour = COLOURS[thing.colour]
         palette = {"main": colour, "dark": shade(colour, 0.72), "light": shade(colour, 1.5), **FIXED}
-        palette = {key: _tint(value, album) for key, value in palette.items()}
+        palette = {key: _tint(value, printed) for key, value in palette.items()}
         left, right = (thing.x - thing.width / 2) * _CANVAS, (thing.x + thing.width / 2) * _CANVAS
         box = (left, (thing.y - thing.height) * _CANVAS, right, thing.y * _CANVAS)
-        draw_sprite(draw, thing.name, box, palette, thing.flipped, (60, 45, 40) if album else None)
-    if album:
+        draw_sprite(draw, thing.name, box, palette, thing.flipped, (60, 45, 40) if printed else None)
+    if printed:
         draw.rectangle((0, 0, _CANVAS - 1, _CANVAS - 1), outline=(252, 248, 238), width=6)
     return image
 
 
-def _tint(colour: RGB, album: bool) -> RGB:
-    """Fade towards warm paper: what tells an album print from a fresh scene."""
-    if not album:
+def _tint(colour: RGB, printed: bool) -> RGB:
+    """Fade towards warm paper: what tells a print from a fresh scene."""
+    if not printed:
         return colour
     return tuple(int(0.72 * c + 0.28 * paper) for c, paper in zip(colour, (225, 195, 150), strict=True))  # type: ignore[return-value]
 
 
-def _texture(draw: ImageDraw.ImageDraw, background: str, line: int, rng: np.random.Generator, album: bool) -> None:
+def _texture(draw: ImageDraw.ImageDraw, background: str, line: int, rng: np.random.Generator, printed: bool) -> None:
     """A few strokes that tell one ground from another."""
     ground = BACKGROUNDS[background].below
-    dark, light = _tint(shade(ground, 0.85), album), _tint(shade(ground, 1.35), album)
+    dark, light = _tint(shade(ground, 0.85), printed), _tint(shade(ground, 1.35), printed)
     xs, ys = rng.integers(0, _CANVAS, 14), rng.integers(line + 3, _CANVAS, 14)
     for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
         if background == "sea":
@@ -199,23 +204,23 @@ def _texture(draw: ImageDraw.ImageDraw, background: str, line: int, rng: np.rand
     if background == "street":
         middle = (line + _CANVAS) // 2
         for x in range(int(xs[0]) % 24 - 24, _CANVAS, 24):
-            draw.rectangle((x, middle, x + 12, middle + 3), fill=_tint((235, 235, 220), album))
+            draw.rectangle((x, middle, x + 12, middle + 3), fill=_tint((235, 235, 220), printed))
     elif background == "station":
         for y in (line + 6, line + 12):
-            draw.line((0, y, _CANVAS, y), fill=_tint((200, 190, 170), album), width=2)
+            draw.line((0, y, _CANVAS, y), fill=_tint((200, 190, 170), printed), width=2)
     elif background == "night":
         for x, y in zip(xs.tolist(), rng.integers(2, line - 2, 14).tolist(), strict=True):
             draw.point((x, y), fill=(250, 250, 210))
             draw.point((x + 1, y), fill=(250, 250, 210))
     elif background == "forest":
         for x in xs.tolist()[:9]:
-            draw.rectangle((x, line - 34, x + 5, line), fill=_tint((70, 60, 45), album))
+            draw.rectangle((x, line - 34, x + 5, line), fill=_tint((70, 60, 45), printed))
     elif background == "room":
         x = int(xs[0]) % 80 + 10
-        draw.rectangle((x, 10, x + 26, 34), fill=_tint((190, 225, 245), album), outline=_tint((120, 80, 45), album), width=3)
+        draw.rectangle((x, 10, x + 26, 34), fill=_tint((190, 225, 245), printed), outline=_tint((120, 80, 45), printed), width=3)
     elif background == "desert":
         x = int(xs[0]) % 80
-        draw.polygon((x, line, x + 30, line - 18, x + 60, line), fill=_tint((215, 150, 90), album))
+        draw.polygon((x, line, x + 30, line - 18, x + 60, line), fill=_tint((215, 150, 90), printed))
 
 
 def to_record(scene: Scene) -> dict[str, Any]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from pipeline.foundation import pool
-from pipeline.foundation.pool import Pool, draw_pool
+from pipeline.foundation import diffusion, language, pool
+from pipeline.foundation.pool import Pool, draw_block, draw_pool
 from pipeline.world.captions import describe
 from pipeline.world.scenes import STYLES, generator, render, sample_scene
+
+# of pools and pages as they were when the shipped models were trained on them
+SHIPPED = "d25e92a6a5b104c12120c0b6f599c82694b7fb8835669f1e6ccd01a08b27b13f"
 
 
 @pytest.fixture
@@ -44,6 +49,17 @@ def test_a_pool_does_not_depend_on_its_blocks(draw):
     one, other = draw(8, block=3), draw(8, block=500)
     np.testing.assert_array_equal(one.images, other.images)
     assert (one.captions, one.named, one.things, one.backgrounds) == (other.captions, other.named, other.things, other.backgrounds)
+
+
+def test_pools_of_the_shipped_models_are_drawn_as_they_were() -> None:
+    digest = hashlib.sha256()
+    block = draw_block("foundation", 1, 0, 40)
+    digest.update(block[0].tobytes() + json.dumps(block[1:3]).encode() + repr(block[3:]).encode())
+    recipe = diffusion.Recipe()
+    block = draw_block("foundation", recipe.seed, 0, 20, recipe.styles)
+    digest.update(block[0].tobytes() + json.dumps(block[1:3]).encode())
+    digest.update(json.dumps(language.read_pages(language.Recipe().seed, 0, 40)).encode())
+    assert digest.hexdigest() == SHIPPED
 
 
 def test_pixels_run_from_minus_one_to_one_channels_first(draw):

@@ -27,14 +27,16 @@ from pipeline.metrics.motion import MotionWords, motions
 from pipeline.world import dataset
 from pipeline.world.captions import NO_THINGS, colour_words, describe, synonyms
 from pipeline.world.dataset import WorldParams, write_dataset
-from pipeline.world.films import Film, describe_film, film_record, film_stream, frames, motion_words, sample_film
-from pipeline.world.questions import question_stream
+from pipeline.world.films import Film, describe_film, describe_film_naming, film_record, film_stream, frames, motion_words, sample_film
+from pipeline.world.questions import ask, question_stream
 from pipeline.world.scenes import POOLS, STYLES, Thing, generator, render, sample_scene, to_record
 
 WORDS = MotionWords({words[0]: words for words in motion_words()}, Vocabulary(synonyms(), colour_words(), NO_THINGS))
 MOMENTS = np.linspace(0, 1, 9).tolist()
-# of scenes and captions as they were before there were films
+# of what was drawn before there was more
 STILLS = "b44b35e6382aa37c9f226fafd318f0e25ee56005cf6c2b9579feaa364d91728d"
+FILMS_AND_QUESTIONS = "dfcdf8c9829fb790e4ca8efc99cbc0f6c3308a2a12f951162e7df13f4edee378"
+LISTS = "10769dcce299ee9af99647cd447e370c67cf0f437943c0cc7000106c0b08139d"
 
 
 def told(style: str, count: int, pool: str = "test") -> Iterator[tuple[Film, list[str]]]:
@@ -92,7 +94,7 @@ def test_streams_of_films_scenes_and_questions_never_meet_nor_do_those_of_two_po
 
 def test_stills_are_as_they_were_before_there_were_films() -> None:
     digest = hashlib.sha256()
-    for style in STYLES:
+    for style in ("scenes", "album"):
         for pool in ("corpus", "unlabelled", "val", "test"):
             for index in range(5):
                 rng = generator(style, pool, 11, index)
@@ -101,6 +103,22 @@ def test_stills_are_as_they_were_before_there_were_films() -> None:
                 digest.update(json.dumps([to_record(scene), texts]).encode())
                 digest.update(render(scene).tobytes())
     assert digest.hexdigest() == STILLS
+
+
+def test_films_questions_and_lists_of_words_are_as_they_were_before_there_were_snapshots() -> None:
+    digest = hashlib.sha256()
+    for style in ("scenes", "album"):
+        for pool in ("corpus", "test"):
+            for index in range(5):
+                rng = film_stream(style, pool, 13, index)
+                film = sample_film(style, rng)
+                digest.update(json.dumps([film_record(film), describe_film(film, rng)]).encode())
+                digest.update(frames(film)[0].tobytes())
+                scene = sample_scene(style, generator(style, pool, 11, index))
+                digest.update(json.dumps([question.text for question in ask(scene, question_stream(style, pool, 11, index), 12)]).encode())
+    assert digest.hexdigest() == FILMS_AND_QUESTIONS
+    words = json.dumps([synonyms(), colour_words(), motion_words()])
+    assert hashlib.sha256(words.encode()).hexdigest() == LISTS
 
 
 @pytest.mark.parametrize(("kind", "value", "sign"), [("left", "x", -1), ("right", "x", 1), ("up", "y", -1), ("down", "y", 1),
@@ -161,6 +179,16 @@ def test_captions_name_motions_that_the_film_has_and_most_name_one(style: str) -
     named = np.array([bool(WORDS.said(text)) for text in texts])
     assert 0.7 < named.mean() < 0.95
     assert truth.per_image["MotionCorrect"].sum() == named.sum()
+
+
+def test_each_caption_comes_with_the_things_that_it_names() -> None:
+    for index in range(300):
+        rng = film_stream("scenes", "test", 5, index)
+        film = sample_film("scenes", rng)
+        for text, names in describe_film_naming(film, rng):
+            mentions = WORDS.vocabulary.mentions(" ".join(re.findall("[a-z]+", text)))
+            assert all(set(mention.objects) & set(names) for mention in mentions), (text, names)
+            assert all(any(name in mention.objects for mention in mentions) for name in names), (text, names)
 
 
 def test_captions_of_other_films_are_mostly_wrong() -> None:
