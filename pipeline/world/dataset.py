@@ -26,6 +26,7 @@ from .films import FILM_SIZE, RATE, describe_film, film_record, film_stream, fra
 from .questions import ask, question_stream
 from .scenes import IMAGE_SIZE, STYLES, generator, render, sample_scene, to_record
 from .sprites import CLASSES
+from .web import WEB, sample_page, web_stream
 
 _SHARD = 4096  # pictures of a tar file
 # Karpathy's split names: the corpus is `train`
@@ -36,7 +37,7 @@ _MOST_QUESTIONS = 100  # about a scene: their ids have two digits behind the pic
 
 @dataclass(frozen=True)
 class WorldParams(StrictParams):
-    """One entry of `world`: a style and the number of scenes in each pool.
+    """One entry of `world`: a style and the number of scenes in each pool. The style `web` is a corpus of texts without pictures.
 
     pictures: whether corpus scenes, which give five sentences, give their picture too: the same sentences as without, for methods that
     are trained on pairs. questions: asked about each val and test scene, at most 100. moving: films in place of pictures, in which things
@@ -54,8 +55,10 @@ class WorldParams(StrictParams):
     moving: bool = False
 
     def __post_init__(self) -> None:
-        if self.style not in STYLES:
-            raise ValueError(f"style must be one of {', '.join(STYLES)}")
+        if self.style not in (*STYLES, WEB):
+            raise ValueError(f"style must be one of {', '.join((*STYLES, WEB))}")
+        if self.style == WEB and any((self.unlabelled, self.val, self.test, self.pictures, self.questions, self.moving)):
+            raise ValueError(f"style {WEB} has corpus alone: set unlabelled, val and test to 0, and no pictures, questions and moving")
         if self.questions > _MOST_QUESTIONS:
             raise ValueError(f"questions must be at most {_MOST_QUESTIONS}")
         if self.questions and self.moving:
@@ -67,6 +70,7 @@ def write_dataset(name: str, params: WorldParams) -> None:
     has any, in WebDataset shards `images/corpus-<number>.tar`; of films, all as `images/<pool>/<number>.mp4`. What they show, for CHAIR:
     `instances.json`, `synonyms.txt`, `colours.txt`, of films `motions.txt`.
     Questions about val and test scenes, if there are any, in VQAv2's format: `questions.json`, `annotations.json`.
+    Of web texts `dataset.json` alone, an image a page, with the `query` that finds it.
     """
     images: list[dict[str, Any]] = []
     total = sum(getattr(params, pool) for pool in _SPLITS)
@@ -76,6 +80,9 @@ def write_dataset(name: str, params: WorldParams) -> None:
         raise UserError(f"params.yaml: world.{name} has no val or test scenes to ask about: set its questions to 0")
     jobs = [(pool, index) for pool in _SPLITS for index in range(getattr(params, pool))]
     with resumable(paths.raw(name), __name__, world=asdict(params)) as work, workers() as processes:
+        if params.style == WEB:
+            write_json(work.output / "dataset.json", {"dataset": name, "images": _pages(params)}, indent=None)
+            return
         sentences = 0
         shard: dict[str, tuple[Image.Image, str]] = {}
         for pool in _SPLITS if params.moving else ():
@@ -115,6 +122,15 @@ def write_dataset(name: str, params: WorldParams) -> None:
             (work.output / file).write_text("".join(f"{', '.join(words)}\n" for words in lines), encoding="utf-8", newline="\n")
         if params.questions:
             _write_questions(work.output, params)
+
+
+def _pages(params: WorldParams) -> list[dict[str, Any]]:
+    pages = []
+    for index in range(params.corpus):
+        query, text = sample_page(web_stream("corpus", params.seed, index))
+        pages.append({"imgid": index, "split": _SPLITS["corpus"], "query": query,
+                      "sentences": [{"sentid": index, "imgid": index, "raw": text}]})
+    return pages
 
 
 def _write_questions(folder: Path, params: WorldParams) -> None:
