@@ -12,7 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,27 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from open_clip.modified_resnet import ModifiedResNet
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..core.files import digest_of, locked, write_json
+from ..core import paths
+from ..core.artefacts import whole_if_sealed
+from ..core.files import digest_model, digest_of, locked, write_json
 from ..core.paths import MERGES_FILE
 from ..core.resume import finished_folder
 from ..features.encoders import text_features
 from ..optimisation import Schedule
 from ..world.scenes import IMAGE_SIZE, Thing
 from ..world.sprites import CLASSES, COLOURS
+from ..world.web import WEB
 from .loop import optimise
-from .pool import CAPTIONS_PER_SCENE, Pool, coverage, draw_pool
+from .pool import CAPTIONS_PER_SCENE, FILMS, FIRST_STYLES, Pool, coverage, draw_pool
 
+WEIGHTS = "open_clip_model.safetensors"
 _MEAN_STD = (0.5, 0.5, 0.5)
+_CONFIGURATION = "open_clip_config.json"
 _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 
 
@@ -47,7 +52,8 @@ class Recipe:
 
     logit_scale: initial value; fixed_scale keeps it there. dense: weight at first and last of a throw-away head that says how much of each
     cell of the picture each class and each colour covers; it falls over the first `dense_until` of the steps. Without it the image tower
-    is slow to find out what there is to tell apart.
+    is slow to find out what there is to tell apart. styles: the kinds of scenes and texts that it sees, in turns. starts_from: the shipped
+    model that this is a further round of, whose weights, shape and vocabulary it takes.
     """
 
     name: str
@@ -66,6 +72,8 @@ class Recipe:
     merges: int = 700
     dense: tuple[float, float] = (10.0, 1.0)
     dense_until: float = 0.6
+    styles: tuple[str, ...] = FIRST_STYLES
+    starts_from: str | None = None
 
     def dense_weight(self, step: int) -> float:
         """Of the head's loss in a step, beside 1 for the contrastive one."""
@@ -96,6 +104,9 @@ RECIPES = {
         learning_rate=1e-3,
     ),
 }
+# a further round, on all that the drawn world knows: a third of the first one's rate, and the weight of the head that it ended with
+RECIPES["micro-2"] = replace(RECIPES["micro"], name="micro-2", starts_from="micro", styles=("scenes", "snapshots", "album", FILMS, WEB),
+                             seed=6, steps=1_500, learning_rate=5e-4, dense=(1.0, 1.0))
 
 
 def learn_merges(captions: Iterable[str], count: int) -> list[str]:
@@ -115,7 +126,7 @@ def write_untrained(folder: Path, recipe: Recipe, captions: Iterable[str]) -> No
     with (folder / MERGES_FILE).open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed:
         packed.write(lines.encode())
     text_cfg = {**recipe.text_cfg, "vocab_size": 2 * 256 + len(merges) + 2}
-    write_json(folder / "open_clip_config.json", {
+    write_json(folder / _CONFIGURATION, {
         "model_cfg": {"embed_dim": recipe.embed_dim, "vision_cfg": recipe.vision_cfg, "text_cfg": text_cfg,
                       "init_logit_scale": math.log(recipe.logit_scale)},
         "preprocess_cfg": {"size": [IMAGE_SIZE, IMAGE_SIZE], "mean": list(_MEAN_STD), "std": list(_MEAN_STD),
@@ -127,28 +138,43 @@ def train(recipe: Recipe, out: Path, snapshot_every: int = 250) -> None:
     """Train one model into folder `out`; an interrupted run goes on from its last snapshot, in `<out>.work`."""
     work = out.with_name(out.name + ".work")
     with locked(work):
-        pool = draw_pool("foundation", recipe.seed, recipe.scenes)
-        write_untrained(work, recipe, (text for five in pool.captions for text in five))
-        torch.manual_seed(recipe.seed)
-        model = open_clip.create_model(f"local-dir:{work}", load_weights=False)
+        pool = draw_pool("foundation", recipe.seed, recipe.scenes, recipe.styles)
+        model, begun = _begin(recipe, pool, work)
         tokenizer = open_clip.get_tokenizer(f"local-dir:{work}", bpe_path=str(work / MERGES_FILE))
         model.logit_scale.requires_grad_(not recipe.fixed_scale)
         trained = nn.ModuleDict({"clip": model, "head": DenseHead(model.visual)})
         plan = Schedule(recipe.steps, recipe.batch, recipe.learning_rate, recipe.warmup, recipe.weight_decay, seed=recipe.seed)
         loss_of = partial(_loss, trained.train(), recipe, pool, _tokens(pool, tokenizer))
         _, losses = optimise(f"train {recipe.name}", trained, loss_of, plan, len(pool.images), work / "snapshot.pt",
-                             digest_of(asdict(recipe)), snapshot_every, betas=(0.9, 0.98))
+                             digest_of([asdict(recipe), *begun.values()]), snapshot_every, betas=(0.9, 0.98))
         with finished_folder(out) as folder:
-            for name in (MERGES_FILE, "open_clip_config.json"):
-                shutil.copyfile(work / name, folder / name)
+            _copy_configuration(work, folder)
             half = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in model.state_dict().items()}
-            save_file(half, folder / "open_clip_model.safetensors")
+            save_file(half, folder / WEIGHTS)
             write_json(folder / "provenance.json", {
-                "command": f"unpaired foundation {recipe.name}", "recipe": asdict(recipe), "losses": losses,
+                "command": f"unpaired foundation {recipe.name}", "recipe": asdict(recipe), **begun, "losses": losses,
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "versions": {"torch": torch.__version__.split("+")[0], "open_clip": open_clip.__version__},
             })
     shutil.rmtree(work)
+
+
+def _begin(recipe: Recipe, pool: Pool, work: Path) -> tuple[Any, dict[str, str]]:
+    """The model before its first step, its configuration and merges in the work folder; and the digest of what it starts from."""
+    torch.manual_seed(recipe.seed)
+    if recipe.starts_from is None:
+        write_untrained(work, recipe, (text for five in pool.captions for text in five))
+        return open_clip.create_model(f"local-dir:{work}", load_weights=False), {}
+    start = whole_if_sealed(paths.foundation(recipe.starts_from))
+    _copy_configuration(start, work)
+    model = open_clip.create_model(f"local-dir:{work}", load_weights=False)
+    model.load_state_dict(load_file(start / WEIGHTS))
+    return model, {"starts_from_sha256": digest_model(start)}
+
+
+def _copy_configuration(source: Path, target: Path) -> None:
+    for name in (MERGES_FILE, _CONFIGURATION):
+        shutil.copyfile(source / name, target / name)
 
 
 class DenseHead(nn.Module):

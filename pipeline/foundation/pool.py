@@ -1,4 +1,4 @@
-"""The foundation pool: scenes of every style with their captions, kept in memory as arrays."""
+"""The foundation pool: scenes of several kinds with what is said of them, kept in memory as arrays."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from torch import Tensor
 from ..core.progress import track
 from ..core.workers import workers
 from ..world.captions import describe_naming
-from ..world.scenes import STYLES, Thing, generator, render, sample_scene
+from ..world.films import describe_film_naming, film_stream, sample_film
+from ..world.scenes import STYLES, Scene, Thing, generator, render, sample_scene
 from ..world.sprites import CLASSES, COLOURS
+from ..world.web import LOOK, WEB, alt_texts, web_stream
 
 CAPTIONS_PER_SCENE = 5
+FILMS = "films"
+KINDS = (*STYLES, FILMS, WEB)
 FIRST_STYLES = ("scenes", "album")  # all that there was when most of the shipped models were trained
 _BLOCK = 500
 _COLOUR_NAMES = tuple(COLOURS)
@@ -25,7 +29,7 @@ _COLOUR_NAMES = tuple(COLOURS)
 @dataclass(frozen=True)
 class Pool:
     """images: (N, 64, 64, 3) uint8. captions: N lists of five. named: the classes that each caption names. styles: (N,) index into
-    `STYLES`. things: N tuples. backgrounds: N names."""
+    `KINDS`. things: N tuples. backgrounds: N names."""
 
     images: NDArray[np.uint8]
     captions: list[list[str]]
@@ -46,11 +50,8 @@ def draw_block(pool: str, seed: int, start: int, stop: int, styles: Sequence[str
     """Scenes `start` to `stop` of a pool, the styles taking turns."""
     images, captions, named, things, backgrounds = [], [], [], [], []
     for index in range(start, stop):
-        style = styles[index % len(styles)]
-        rng = generator(style, pool, seed, index)
-        scene = sample_scene(style, rng)
+        scene, described = _described(styles[index % len(styles)], pool, seed, index)
         images.append(np.asarray(render(scene)))
-        described = describe_naming(scene, rng, CAPTIONS_PER_SCENE)
         captions.append([text for text, _ in described])
         named.append([names for _, names in described])
         things.append(scene.things)
@@ -58,8 +59,24 @@ def draw_block(pool: str, seed: int, start: int, stop: int, styles: Sequence[str
     return np.stack(images), captions, named, things, backgrounds
 
 
+def _described(kind: str, pool: str, seed: int, index: int) -> tuple[Scene, list[tuple[str, tuple[str, ...]]]]:
+    """A scene of a kind, and five captions with the classes that each names; of a film any moment, and captions of the whole film."""
+    if kind == FILMS:
+        rng = film_stream("scenes", pool, seed, index)
+        film = sample_film("scenes", rng)
+        told = describe_film_naming(film, rng, CAPTIONS_PER_SCENE)
+        return film.at(float(rng.random())), told
+    if kind == WEB:
+        rng = web_stream(pool, seed, index)
+        scene = sample_scene(LOOK, rng)
+        return scene, alt_texts(scene, rng, CAPTIONS_PER_SCENE)
+    rng = generator(kind, pool, seed, index)
+    scene = sample_scene(kind, rng)
+    return scene, describe_naming(scene, rng, CAPTIONS_PER_SCENE)
+
+
 def draw_pool(pool: str, seed: int, count: int, styles: Sequence[str] = FIRST_STYLES) -> Pool:
-    """`count` scenes, the styles taking turns."""
+    """`count` scenes, the styles, any of `KINDS`, taking turns."""
     starts = range(0, count, _BLOCK)
     stops = [min(start + _BLOCK, count) for start in starts]
     images, captions, named, things, backgrounds = [], [], [], [], []
@@ -71,7 +88,7 @@ def draw_pool(pool: str, seed: int, count: int, styles: Sequence[str] = FIRST_ST
             named.extend(block[2])
             things.extend(block[3])
             backgrounds.extend(block[4])
-    order = np.array([STYLES.index(style) for style in styles])
+    order = np.array([KINDS.index(style) for style in styles])
     return Pool(np.concatenate(images), captions, named, order[np.arange(count) % len(order)], things, backgrounds)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..core.params import suggest
 from ..features.encoders import Clip, ClipParams
 from ..features.stores import unit
 from . import contrastive, detection, diffusion, language
-from .pool import FIRST_STYLES, draw_pool
+from .pool import draw_pool
 
 _SCENES = 1000
 _SEED = 90  # scenes of the test pool that no data set of the default holds
@@ -36,13 +36,14 @@ class Model:
 
 
 def _clip(name: str) -> Model:
-    return Model(("open_clip_model.safetensors",), lambda out: contrastive.train(contrastive.RECIPES[name], out),
-                 lambda folder: measure(Clip(folder, ClipParams(), torch.device("cpu"))),
+    return Model((contrastive.WEIGHTS,), lambda out: contrastive.train(contrastive.RECIPES[name], out),
+                 lambda folder: measure(Clip(folder, ClipParams(), torch.device("cpu")), contrastive.RECIPES[name].styles),
                  "this CLIP knows the micro-world's drawn scenes only; on photographs its captions mean little")
 
 
 MODELS = {
     "micro": _clip("micro"),
+    "micro-2": _clip("micro-2"),
     "judge": _clip("judge"),
     "detector": Model(("model.safetensors",), lambda out: detection.train(detection.Recipe(), out), detection.measure,
                       "this detector knows the micro-world's 27 classes as they are drawn; it says nothing about photographs"),
@@ -82,17 +83,17 @@ def _digests(model: Model, folder: Path) -> dict[str, str]:
     return {file: digest_file(folder / file) for file in model.weights}
 
 
-def measure(clip: Clip) -> dict[str, dict[str, float]]:
-    """Per style, on 1,000 held-out scenes: recall at 1, 5, 10 both ways (first caption), mean cosines, gap and modality probe.
+def measure(clip: Clip, styles: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Of each kind of scene, on 1,000 held-out ones: recall at 1, 5, 10 both ways (first caption), mean cosines, gap and modality probe.
 
     paired_cosine: image and its caption. paraphrase_cosine: two captions of one image. centroid_distance: between the modalities'
     means. modality_probe: accuracy on one half of a linear classifier of the modality fitted on the other half.
     """
-    pool = draw_pool("test", _SEED, _SCENES * len(FIRST_STYLES))
+    pool = draw_pool("test", _SEED, _SCENES * len(styles), styles)
     figures = {}
-    for number, style in enumerate(FIRST_STYLES):
-        captions = pool.captions[number :: len(FIRST_STYLES)]
-        images = unit(clip.encode_images([Image.fromarray(image) for image in pool.images[number :: len(FIRST_STYLES)]]))
+    for number, style in enumerate(styles):
+        captions = pool.captions[number :: len(styles)]
+        images = unit(clip.encode_images([Image.fromarray(image) for image in pool.images[number :: len(styles)]]))
         first, second = (unit(clip.encode_texts([five[i] for five in captions])) for i in (0, 1))
         similarity = first @ images.T
         figures[style] = {

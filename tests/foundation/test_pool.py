@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from pipeline.foundation import diffusion, language, pool
-from pipeline.foundation.pool import Pool, draw_block, draw_pool
+from pipeline.foundation.pool import KINDS, Pool, draw_block, draw_pool
 from pipeline.world.captions import describe
+from pipeline.world.films import describe_film, film_stream, sample_film
 from pipeline.world.scenes import STYLES, generator, render, sample_scene
+from pipeline.world.web import alt_texts, web_stream
 
 # of pools and pages as they were when the shipped models were trained on them
 SHIPPED = "d25e92a6a5b104c12120c0b6f599c82694b7fb8835669f1e6ccd01a08b27b13f"
@@ -43,6 +45,21 @@ def test_every_row_of_a_pool_is_the_scene_of_its_number(draw, styles):
         assert (found.things[index], found.backgrounds[index], STYLES[found.styles[index]]) == (scene.things, scene.background, style)
         names = {thing.name for thing in scene.things}
         assert [set(named) <= names for named in found.named[index]] == [True] * 5
+
+
+def test_films_give_a_moment_with_what_is_said_of_the_whole_and_pages_a_picture_with_texts_about_it(draw) -> None:
+    found = draw(4, styles=("films", "web"))
+    assert [KINDS[number] for number in found.styles] == ["films", "web"] * 2
+    rng = film_stream("scenes", "val", 7, 2)
+    film = sample_film("scenes", rng)
+    assert found.captions[2] == describe_film(film, rng)
+    moment = film.at(float(rng.random()))
+    np.testing.assert_array_equal(found.images[2], np.asarray(render(moment)))
+    assert found.things[2] == moment.things
+    rng = web_stream("val", 7, 3)
+    scene = sample_scene("scenes", rng)
+    assert found.things[3] == scene.things
+    assert list(zip(found.captions[3], found.named[3], strict=True)) == alt_texts(scene, rng)
 
 
 def test_a_pool_does_not_depend_on_its_blocks(draw):
