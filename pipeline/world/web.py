@@ -47,7 +47,7 @@ def sample_page(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def alt_texts(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[tuple[str, tuple[str, ...]]]:
-    """`count` texts that say what a scene shows, at most about 20 words, each with the classes of the things that it names: a third
+    """`count` texts that say what a scene shows, at most about 25 words, each with the classes of the things that it names: a third
     are sentences, the others names of files, shops' and agencies' words, hashtags; capitals as they come."""
     return [_alt_text(scene, rng) for _ in range(count)]
 
