@@ -14,6 +14,7 @@ METHODS = {
     "raw": ".raw:Raw",
     "clipcap": ".clipcap:ClipCap",
     "clipre": ".clipre:ClipRe",
+    "close": ".close:Close",
     "capdec": ".capdec:CapDec",
     "decap": ".decap:DeCap",
     "knight": ".knight:Knight",

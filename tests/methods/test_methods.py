@@ -56,6 +56,7 @@ def test_every_method_says_its_paper_and_what_it_is_supervised_by(name):
 # what training reads, what captioning reads of pictures, and what it looks up
 NEEDS: dict[str, tuple[set[type[Need[Any]]], ...]] = {
     "raw": (set(), {Images}, set()), "clipre": (set(), {Images}, {Text}), "capdec": ({Text}, {Images}, set()),
+    "close": ({Text}, {Images}, set()),
     "decap": ({Text}, {Images}, {Text}), "knight": ({Text, Neighbours}, {Images}, {Text}), "clipcap": ({Images}, {Images}, set()),
     "maccap": ({Text}, {Images, Regions, TextTower}, set()),
     "self-supervised": ({Images, TextTower}, {Images}, set()),
