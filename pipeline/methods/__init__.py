@@ -19,6 +19,7 @@ METHODS = {
     "decap": ".decap:DeCap",
     "knight": ".knight:Knight",
     "maccap": ".maccap:MacCap",
+    "magic": ".magic:Magic",
     "self-supervised": ".self_supervised:SelfSupervised",
     "syntic": ".syntic:SynTIC",
 }

@@ -59,6 +59,7 @@ NEEDS: dict[str, tuple[set[type[Need[Any]]], ...]] = {
     "close": ({Text}, {Images}, set()),
     "decap": ({Text}, {Images}, {Text}), "knight": ({Text, Neighbours}, {Images}, {Text}), "clipcap": ({Images}, {Images}, set()),
     "maccap": ({Text}, {Images, Regions, TextTower}, set()),
+    "magic": ({Text}, {Images, TextTower}, set()),
     "self-supervised": ({Images, TextTower}, {Images}, set()),
     "syntic": ({PseudoFeatures, Objects}, {Images, Objects}, {Text}),
 }
