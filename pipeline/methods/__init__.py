@@ -22,6 +22,7 @@ METHODS = {
     "magic": ".magic:Magic",
     "self-supervised": ".self_supervised:SelfSupervised",
     "syntic": ".syntic:SynTIC",
+    "zerocap": ".zerocap:ZeroCap",
 }
 
 

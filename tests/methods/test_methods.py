@@ -62,6 +62,7 @@ NEEDS: dict[str, tuple[set[type[Need[Any]]], ...]] = {
     "magic": ({Text}, {Images, TextTower}, set()),
     "self-supervised": ({Images, TextTower}, {Images}, set()),
     "syntic": ({PseudoFeatures, Objects}, {Images, Objects}, {Text}),
+    "zerocap": ({Text}, {Images, TextTower}, set()),
 }
 
 
