@@ -33,6 +33,22 @@ class Mention(NamedTuple):
     colour: str | None
 
 
+class Located(NamedTuple):
+    """A mention, where its noun stands among the caption's words, and where the word that says its colour does."""
+
+    mention: Mention
+    noun: range
+    colour: int | None
+
+
+class Verdict(NamedTuple):
+    """there: whether the picture shows what a mention names. colour: whether one of these is in the colour that it says; None where it
+    says none, or one of theirs is not recorded."""
+
+    there: bool
+    colour: bool | None
+
+
 @dataclass(frozen=True)
 class Shown:
     """What a picture shows: its things, each an object and a colour where that is recorded, and objects of which there may be any
@@ -65,7 +81,11 @@ class Vocabulary:
         return cls(record["objects"], record["colours"], record["nothing"])
 
     def mentions(self, caption: str) -> list[Mention]:
-        """What a tokenized caption names, in its order; of overlapping phrases the longest counts.
+        """What a tokenized caption names, in its order."""
+        return [found.mention for found in self.located(caption)]
+
+    def located(self, caption: str) -> list[Located]:
+        """The same and where it stands; of overlapping phrases the longest counts.
 
         A colour belongs to the noun right behind it, or before it in the manner of "a man in red". A plural means two or more.
         """
@@ -79,8 +99,13 @@ class Vocabulary:
                 found.append((start, end, objects, plural))
             start = max(end, start + 1)
         starts, ends = {start for start, *_ in found}, [0, *(end for _, end, *_ in found)]
-        return [Mention(objects, _number(words[max(before, start - 3) : start], plural), self._colour_of(words, start, end, starts))
-                for before, (start, end, objects, plural) in zip(ends, found, strict=False)]
+        located = []
+        for before, (start, end, objects, plural) in zip(ends, found, strict=False):
+            colour = self._colour_of(words, start, end, starts)
+            mention = Mention(objects, _number(words[max(before, start - 3) : start], plural),
+                              None if colour is None else self._colour[words[colour]])
+            located.append(Located(mention, range(start, end), colour))
+        return located
 
     def _longest(self, words: Sequence[str], start: int) -> tuple[int, tuple[str, ...], bool]:
         """Where the longest phrase from `start` on ends, its objects (none where it names nothing), and whether it is a plural."""
@@ -89,11 +114,12 @@ class Vocabulary:
                 return start + len(phrase), *self._meaning[phrase]
         return start, (), False
 
-    def _colour_of(self, words: Sequence[str], start: int, end: int, starts: set[int]) -> str | None:
-        if start and (colour := self._colour.get(words[start - 1])):
-            return colour
-        if words[end : end + 1] == ["in"] and end + 2 not in starts:
-            return self._colour.get(words[end + 1]) if end + 1 < len(words) else None
+    def _colour_of(self, words: Sequence[str], start: int, end: int, starts: set[int]) -> int | None:
+        """Where the word stands that says the colour of a noun."""
+        if start and words[start - 1] in self._colour:
+            return start - 1
+        if words[end : end + 1] == ["in"] and end + 2 not in starts and end + 1 < len(words) and words[end + 1] in self._colour:
+            return end + 1
         return None
 
     @cached_property
@@ -137,7 +163,7 @@ def chair(captions: Sequence[str], shown: Sequence[Shown], vocabulary: Vocabular
     all recorded, those in whose colour one is. Correct: share of captions whose every mention can be given things of its own, as many as it
     says, in its colour; one that names nothing is so where nothing is shown.
     """
-    rows = [_counts(vocabulary.mentions(caption), what, bool(vocabulary.colours)) for caption, what in zip(captions, shown, strict=True)]
+    rows = [_counts(vocabulary.mentions(caption), what) for caption, what in zip(captions, shown, strict=True)]
     columns = dict(zip(("CHAIRs", "Correct", "mentioned", "hallucinated", "shown", "named", "coloured", "coloured_right"),
                        np.array(rows, np.float64).reshape(-1, 8).T, strict=True))
     sums = {name: float(values.sum()) for name, values in columns.items()}
@@ -151,15 +177,21 @@ def with_references(shown: Shown, references: Sequence[str], vocabulary: Vocabul
     return Shown(shown.things, shown.unbounded | (named - shown.objects))
 
 
-def _counts(mentions: Sequence[Mention], shown: Shown, coloured: bool) -> tuple[float, ...]:
-    absent = sum(shown.objects.isdisjoint(mention.objects) for mention in mentions)
+def verdict(mention: Mention, shown: Shown) -> Verdict:
+    """Whether a picture shows what is said of it."""
+    there = not shown.objects.isdisjoint(mention.objects)
+    colours = {colour for name, colour in shown.things if name in mention.objects}
+    known = mention.colour and colours and None not in colours and shown.unbounded.isdisjoint(mention.objects)
+    return Verdict(there, mention.colour in colours if known else None)
+
+
+def _counts(mentions: Sequence[Mention], shown: Shown) -> tuple[float, ...]:
+    verdicts = [verdict(mention, shown) for mention in mentions]
+    absent = sum(not its.there for its in verdicts)
     named = {name for mention in mentions for name in mention.objects} & shown.objects
-    colours = [(mention.colour, there) for mention in mentions if coloured and mention.colour
-               and shown.unbounded.isdisjoint(mention.objects)
-               and None not in (there := {colour for name, colour in shown.things if name in mention.objects}) and there]
-    right = sum(colour in there for colour, there in colours)
+    colours = [its.colour for its in verdicts if its.colour is not None]
     correct = _given(mentions, shown) if mentions else not shown.objects
-    return (float(absent > 0), float(correct), len(mentions), absent, len(shown.objects), len(named), len(colours), right)
+    return (float(absent > 0), float(correct), len(mentions), absent, len(shown.objects), len(named), len(colours), sum(colours))
 
 
 def _given(mentions: Sequence[Mention], shown: Shown) -> bool:

@@ -189,18 +189,8 @@ def _truth(dataset: str, tokenized: captions.Tokenized) -> chair.Truth | None:
         return None
     record = read_object(whole(paths.vocabulary(dataset)))
     vocabulary = chair.Vocabulary.of(record)
-    table = read_table(paths.objects_table(dataset), ["image_id", "object", "colour", "crowd"])
-    things: dict[str, list[tuple[str, str | None]]] = {image_id: [] for image_id in tokenized.references}
-    crowds: dict[str, set[str]] = {image_id: set() for image_id in tokenized.references}
-    for image_id, name, colour, crowd in zip(*table.values(), strict=True):
-        if image_id in things and crowd:
-            crowds[image_id].add(name)
-        elif image_id in things:
-            things[image_id].append((name, colour))
-    shown = [chair.with_references(chair.Shown(tuple(things[image_id]), frozenset(crowds[image_id])), texts, vocabulary)
-             for image_id, texts in tokenized.references.items()]
     texts = [tokenized.hypotheses[image_id][0] for image_id in tokenized.references]
-    found = chair.chair(texts, shown, vocabulary)
+    found = chair.chair(texts, shown_in(dataset, tokenized.references, vocabulary), vocabulary)
     if "motions" not in record:
         return found
     moves = read_table(paths.objects_table(dataset), ["image_id", "object", "motions"])
@@ -210,6 +200,20 @@ def _truth(dataset: str, tokenized: captions.Tokenized) -> chair.Truth | None:
             done[image_id].append((name, frozenset(its)))
     moved = motion.motions(texts, list(done.values()), motion.MotionWords(record["motions"], vocabulary))
     return chair.Truth(found.corpus | moved.corpus, found.per_image | moved.per_image)
+
+
+def shown_in(dataset: str, references: Mapping[str, Sequence[str]], vocabulary: chair.Vocabulary) -> list[chair.Shown]:
+    """What images show, by the data set's record and by their tokenized references, in the order of these."""
+    table = read_table(paths.objects_table(dataset), ["image_id", "object", "colour", "crowd"])
+    things: dict[str, list[tuple[str, str | None]]] = {image_id: [] for image_id in references}
+    crowds: dict[str, set[str]] = {image_id: set() for image_id in references}
+    for image_id, name, colour, crowd in zip(*table.values(), strict=True):
+        if image_id in things and crowd:
+            crowds[image_id].add(name)
+        elif image_id in things:
+            things[image_id].append((name, colour))
+    return [chair.with_references(chair.Shown(tuple(things[image_id]), frozenset(crowds[image_id])), texts, vocabulary)
+            for image_id, texts in references.items()]
 
 
 def read_references(setting: Setting) -> tuple[dict[str, list[str]], dict[str, list[int]]]:

@@ -79,6 +79,17 @@ def test_mentions_of_the_drawn_world(caption, mentions):
     assert WORLD.mentions(caption) == [Mention(*mention) for mention in mentions]
 
 
+@pytest.mark.parametrize(("caption", "found"), [
+    ("two black cats near a tree", [("cats", "black"), ("tree", None)]),
+    ("a lady in crimson standing", [("lady", "crimson")]),
+    ("a white crescent moon", [("crescent moon", "white")]),
+])
+def test_a_mention_is_found_where_it_stands(caption, found):
+    words = caption.split()
+    assert [(" ".join(words[its.noun.start : its.noun.stop]), None if its.colour is None else words[its.colour])
+            for its in WORLD.located(caption)] == found
+
+
 @pytest.mark.parametrize(("caption", "objects"), [
     ("a baby bird", ["bird"]), ("a baby and a bird", ["person", "bird"]), ("a teddy bear", ["teddy bear"]), ("a train track", []),
     ("two kittens on train tracks", ["cat", "train"]), ("knives", ["knife"]), ("a toilet seat", ["toilet"]), ("a seat", ["chair"]),
