@@ -25,7 +25,7 @@ from pipeline.features.tagging import SCHEMA
 from pipeline.images import write_pictures
 from pipeline.report.data import gather
 from pipeline.report.page import render
-from pipeline.report.synthetic import centroid_distance, frechet_distance, gather_synthetic, own_ranks, refinement_figures
+from pipeline.report.synthetic import gather_synthetic, own_ranks, refinement_figures
 from tests.artefacts import edit_table, seal_again
 
 CAPTIONS, PAIRS, IMAGES, WIDTH = 40, 30, 24, 8
@@ -275,17 +275,6 @@ def test_of_very_many_pairs_some_are_measured_against_all_captions(synthetic: di
     assert (drawn["pairs"], drawn["measured"], drawn["real"]) == (PAIRS, 10, 10)
     assert drawn["median_rank"] == np.median(ranks[[0, 3, 6, 9, 12, 16, 19, 22, 25, 29]])
     assert re.search(r"10 of 30 pairs, evenly spaced", section(render(gather(PARAMS))))
-
-
-def test_frechet_distance_of_known_distributions() -> None:
-    corners = np.array([[x, y] for x in (-1.0, 1.0) for y in (-1.0, 1.0)])
-    moved = corners + np.array([3.0, 4.0])
-    assert frechet_distance(corners, moved) == pytest.approx(25)
-    assert centroid_distance(corners, moved) == pytest.approx(5)
-    assert frechet_distance(corners, 2 * corners) == pytest.approx(2 * 4 / 3)  # two coordinates of variance 4/3: (2 - 1)^2 x 4/3 each
-    rows = np.random.default_rng(0).normal(size=(3, 16))  # a covariance of rank two
-    assert frechet_distance(rows, rows) == pytest.approx(0, abs=1e-6)
-    assert frechet_distance(np.ones((2, 3)), np.zeros((2, 3))) == pytest.approx(3)
 
 
 def test_equal_captions_share_the_best_rank() -> None:
