@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from ..core.params import entries, section
 from ..core.tables import read_captions, read_table
 from ..features.frames import FrameParams
 from ..methods import find_method
+from ..methods.base import Supervision
 from ..metrics.bootstrap import Comparison, compare
 from ..metrics.judge import EvaluationParams
 from ..sweep_table import Row
@@ -84,10 +85,12 @@ class Result:
 class SettingResults:
     """One setting: results by the primary metric, lowest first, and the systems that it does not apply to.
 
-    references and files (path below the raw folder): by image id, of the tested split. frames: that a video is shown by.
+    leads: whether it is its suite's first. references and files (path below the raw folder): by image id, of the tested split. frames: that
+    a video is shown by.
     """
 
     name: str
+    leads: bool
     setting: Setting
     results: tuple[Result, ...]
     absent: tuple[RunSystem, ...]
@@ -99,6 +102,12 @@ class SettingResults:
     def best(self) -> Result | None:
         """The system that is highest there; None when no system was run."""
         return self.results[-1] if self.results else None
+
+    @property
+    def by_supervision(self) -> list[tuple[str, list[Result]]]:
+        """Results by what systems learn from, of each kind the best first."""
+        return [(kind, its) for kind in get_args(Supervision)
+                if (its := [result for result in reversed(self.results) if result.system.supervision == kind])]
 
 
 @dataclass(frozen=True)
@@ -191,7 +200,8 @@ def _setting(suite: str, name: str, setting: Setting, systems: tuple[RunSystem, 
             raise _foreign(result.system.name, name, setting)
     absent = tuple(run for run in tested if run not in applies)
     shown = name if len(params["settings"]) == 1 else f"{name} ({suite})"
-    return SettingResults(shown, setting, tuple(results), absent, references, files, section(FrameParams, params, "frames").count)
+    leads = name == next(iter(entries(entries(params, "settings"), suite)))
+    return SettingResults(shown, leads, setting, tuple(results), absent, references, files, section(FrameParams, params, "frames").count)
 
 
 def _foreign(system: str, name: str, setting: Setting) -> UserError:

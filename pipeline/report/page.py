@@ -14,17 +14,21 @@ from ..tasks.base import Metric
 from ..tasks.caption import TASK
 from . import plots
 from .data import Report, SettingResults, gather
+from .marks import MEANINGS as MARKS
+from .overview import Chart, chart
 from .pictures import Picture, chosen, embed, extremes
+from .provenance import choices, origins, versions
 from .questions import beaten
 from .synthetic import RECALLS, WEAK
-from .templates import environment, style
+from .templates import environment, score, style
 
 SUPERVISION = {
-    "text": "sentences alone; no image is seen in training",
-    "synthetic": "sentences and generated images",
-    "few-pairs": "sentences and a few image–sentence pairs",
-    "paired": "image–sentence pairs, the upper bound",
+    "text": ("Text only", "sentences alone; no image is seen in training"),
+    "synthetic": ("Text and drawn pictures", "sentences and generated images"),
+    "few-pairs": ("Text and a few pairs", "sentences and a few image–sentence pairs"),
+    "paired": ("Pairs", "image–sentence pairs, the upper bound"),
 }
+CHARTED = ("CHAIRs",)  # beside the primary metric
 METRICS = tuple(metric for metric in TASK.metrics if metric.meaning)
 BOTH = f"In brackets the 95 % interval of {TASK.primary} minus it, paired by {TASK.item}."
 MEANINGS = {control: f"{meaning}: what of the score does not come from looking at the picture in question. {BOTH}"
@@ -34,16 +38,22 @@ EMPTY = "Captions without a word; they count in every score."
 
 @dataclass(frozen=True)
 class SettingView:
-    """A setting as the page shows it. metrics: those that a system there has; tops: the best value of each, as printed; plot: SVG."""
+    """A setting as the page shows it. metrics: those that a system there has; tops: the best value of each, as printed; chart: None where
+    nothing was tested."""
 
     data: SettingResults
     anchor: str
     metrics: tuple[Metric, ...]
     tops: dict[str, str]
-    plot: Markup
+    chart: Chart | None
     pictures: list[Picture]
     best: list[Picture]
     worst: list[Picture]
+
+    @property
+    def marked(self) -> bool:
+        """Whether captions say which of their words are right."""
+        return any(piece.kind for picture in self.pictures for caption in picture.captions for piece in caption.pieces)
 
 
 def write_report(params: dict[str, Any]) -> None:
@@ -56,19 +66,21 @@ def write_report(params: dict[str, Any]) -> None:
 def render(report: Report) -> str:
     """The page's HTML; the same report gives the same bytes."""
     templates = environment()
-    templates.filters |= {"score": score, "signed": signed, "decimal": decimal, "settings_text": settings_text,
-                            "embed": lambda file: embed(file, report.frames),
-                            "beaten": beaten, "lower_first": lambda text: text[:1].lower() + text[1:]}
+    templates.filters["embed"] = lambda file: embed(file, report.frames)
+    templates.filters["beaten"] = beaten
+    views = [_view(setting, number, report.seed) for number, setting in enumerate(report.settings, 1)]
     curves = [(run, Markup(plots.training_curve(run, f"training-{i}"))) for i, run in enumerate(report.systems, 1) if run.evaluations]
     sweep_plots = {(s, p): Markup(plots.sweep_curves(plot, TASK, f"sweep-{s}-{p}"))
                    for s, sweep in enumerate(report.sweeps) for p, plot in enumerate(sweep.plots)}
     corpora = report.synthetic.corpora if report.synthetic else ()
     refinement_plots = {(c, r): Markup(plots.refinement_curves(refinement.curve, f"refinement-{c}-{r}"))
                         for c, corpus in enumerate(corpora) for r, refinement in enumerate(corpus.refinements) if refinement.curve}
-    return templates.get_template("template.html.j2").render(
-        report=report, settings=[_view(s, i, report.seed) for i, s in enumerate(report.settings, 1)], task=TASK, primary=TASK.primary,
+    return templates.get_template("page.html.j2").render(
+        report=report, settings=views, leading=[view for view in views if view.data.leads], task=TASK, primary=TASK.primary,
         metrics=METRICS, meanings=MEANINGS, margins=list(zip(TASK.controls, TASK.margins, strict=True)), empty=EMPTY,
-        answer_meanings=answer.TASK.meanings, supervision=SUPERVISION, curves=curves, sweep_plots=sweep_plots,
+        answer_meanings=answer.TASK.meanings, supervisions=SUPERVISION, words=MARKS,
+        charted=(TASK.primary, *CHARTED), origins=origins(report.systems),
+        choices=choices(report.systems), versions=versions(), curves=curves, sweep_plots=sweep_plots,
         refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK, style=style(),
     )
 
@@ -77,27 +89,7 @@ def _view(setting: SettingResults, number: int, seed: int) -> SettingView:
     scored = {metric.name: [result.scores[metric.name].value for result in setting.results if metric.name in result.scores]
               for metric in METRICS}
     tops = {metric.name: score(metric.best(scored[metric.name]), metric.digits) for metric in METRICS if scored[metric.name]}
-    plot = Markup(plots.score_dots(setting.results, TASK, f"{TASK.primary.lower()}-{number}")) if setting.results else Markup("")
     best, worst = extremes(setting, setting.best) if setting.best else ([], [])
     metrics = tuple(metric for metric in METRICS if scored[metric.name] or not setting.results)
-    return SettingView(setting, f"setting-{number}", metrics, tops, plot, chosen(setting, seed), best, worst)
-
-
-def score(value: float, digits: int = 1) -> str:
-    """A score with the digits of its metric: one for the primary one."""
-    return f"{value:.{digits}f}"
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """A difference with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def decimal(value: float | None, digits: int = 3) -> str:
-    """A number with that many digits behind the point; a dash for none."""
-    return "—" if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
-def settings_text(values: dict[str, Any]) -> str:
-    """Parameters as `name=value, ...`, in their order."""
-    return ", ".join(f"{key}={value}" for key, value in values.items()) or "none"
+    return SettingView(setting, f"setting-{number}", metrics, tops, chart(setting, TASK, CHARTED) if setting.results else None,
+                       chosen(setting, seed), best, worst)

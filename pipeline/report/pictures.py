@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from PIL import Image
@@ -14,8 +15,9 @@ from ..core.artefacts import whole_if_sealed
 from ..images import Source, locate, open_image
 from ..videos import is_video, open_frames, strip
 from .data import Result, SettingResults
+from .marks import Piece, mark
 
-SHOWN = 8
+SHOWN = 6
 EXTREMES = 4
 _LONGEST = 256
 _TINY = 128  # up to here an image is enlarged by the browser, each pixel a square
@@ -23,10 +25,10 @@ _TINY = 128  # up to here an image is enlarged by the browser, each pixel a squa
 
 @dataclass(frozen=True)
 class Caption:
-    """A system's sentence for an image, and its primary metric."""
+    """A system's sentence for an image, in pieces by what is right of it, and its primary metric."""
 
     system: str
-    text: str
+    pieces: tuple[Piece, ...]
     score: float
 
 
@@ -51,18 +53,18 @@ class Picture(Embedded):
 
 
 def chosen(setting: SettingResults, seed: int) -> list[Picture]:
-    """The same few images for every setting on a data set, whatever the systems say; captions of all systems, best system first."""
+    """The same few images for every setting on a data set, whatever the systems say; captions of all systems, as `by_supervision`."""
     # Hashes, because the order of a library's random draw may change with its version and this one must not.
     order = sorted(setting.references, key=lambda image_id: hashlib.sha256(f"pictures {seed} {image_id}".encode()).digest())
-    return [_picture(setting, image_id, tuple(reversed(setting.results))) for image_id in order[:SHOWN]]
+    return _pictures(setting, order[:SHOWN], [result for _, its in setting.by_supervision for result in its])
 
 
 def extremes(setting: SettingResults, result: Result) -> tuple[list[Picture], list[Picture]]:
     """The images with the highest and with the lowest score of one system; ties by image id, no image in both."""
     best = sorted(result.items, key=lambda image_id: (-result.items[image_id], image_id))[:EXTREMES]
     worst = sorted(result.items.keys() - set(best), key=lambda image_id: (result.items[image_id], image_id))[:EXTREMES]
-    return ([_picture(setting, image_id, (result,)) for image_id in best],
-            [_picture(setting, image_id, (result,)) for image_id in worst])
+    pictures = _pictures(setting, [*best, *worst], [result])
+    return pictures[: len(best)], pictures[len(best) :]
 
 
 def embed(file: Source, frames: int) -> Embedded:
@@ -77,10 +79,14 @@ def embed(file: Source, frames: int) -> Embedded:
     return Embedded(_data_uri(image), image.width, image.height, tiny, strip=False)
 
 
-def _picture(setting: SettingResults, image_id: str, results: tuple[Result, ...]) -> Picture:
-    image = embed(locate(whole_if_sealed(paths.raw(setting.setting.test)), setting.files[image_id]), setting.frames)
-    captions = tuple(Caption(r.system.name, r.captions[image_id], r.items[image_id]) for r in results)
-    return Picture(**asdict(image), image_id=image_id, references=tuple(setting.references[image_id]), captions=captions)
+def _pictures(setting: SettingResults, image_ids: Sequence[str], results: Sequence[Result]) -> list[Picture]:
+    dataset = setting.setting.test
+    marked = mark(dataset, setting.references, {image_id: [result.captions[image_id] for result in results] for image_id in image_ids})
+    folder = whole_if_sealed(paths.raw(dataset))
+    return [Picture(**asdict(embed(locate(folder, setting.files[image_id]), setting.frames)), image_id=image_id,
+                    references=tuple(setting.references[image_id]),
+                    captions=tuple(Caption(result.system.name, tuple(pieces), result.items[image_id])
+                                   for result, pieces in zip(results, marked[image_id], strict=True))) for image_id in image_ids]
 
 
 def _data_uri(image: Image.Image) -> str:

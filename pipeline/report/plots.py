@@ -15,11 +15,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..tasks.base import Task
-from .data import Result, RunSystem
+from .data import RunSystem
 from .sweeps import Table
 
 _INK, _FAINT = "#010101", "#020202"
@@ -37,30 +38,6 @@ _STYLE: Any = {
 _WIDTH = 4.4  # inches: about a phone's width, so that the text stays readable there
 
 
-def score_dots(results: Sequence[Result], task: Task, label: str) -> str:
-    """The primary metric with its interval per system, best on top, and its controls beside it."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(0.95 + 0.3 * len(results))
-        for row, result in enumerate(results):
-            score = result.scores[task.primary]
-            axes.plot([score.low, score.high], [row, row], color=_SERIES[0], linewidth=2)
-            axes.plot(score.value, row, "o", color=_SERIES[0], markersize=6,
-                      label=f"{task.primary} and 95 % interval" if row == 0 else None)
-            for control, colour, marker in zip(task.controls, _SERIES[1:], ("x", "|", "+"), strict=False):
-                if control in result.scores:
-                    kind = control.removeprefix(f"{task.primary}_")
-                    axes.plot(result.scores[control].value, row, marker, color=colour, markersize=7, markeredgewidth=1.6,
-                              label=f"{kind} control" if row == 0 else None)
-        axes.set_yticks(range(len(results)), [result.system.name for result in results])
-        axes.set_ylim(-0.6, len(results) - 0.4)
-        axes.set_xlim(left=min(0, *(result.scores[task.primary].low for result in results)))
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"{task.primary} × 100")
-        _legend(figure, axes)
-        return _svg(figure, label)
-
-
 def training_curve(run: RunSystem, label: str) -> str:
     """Training loss and the score over steps, with the step whose weights were kept."""
     (score,) = run.evaluations[0].keys() - {"phase", "step", "train_loss"}
@@ -74,7 +51,7 @@ def training_curve(run: RunSystem, label: str) -> str:
         axes.set_xlabel("step")
         axes.set_ylabel(axis)
         _legend(figure, axes)
-        return _svg(figure, label)
+        return _svg(figure, label, f"training of {run.name}: {axis} by step")
 
 
 def refinement_curves(curve: Sequence[dict[str, float]], label: str) -> str:
@@ -89,7 +66,7 @@ def refinement_curves(curve: Sequence[dict[str, float]], label: str) -> str:
             axes.ticklabel_format(axis="y", useOffset=False)
         panels[-1].set_xlabel("step")
         figure.align_ylabels(panels)
-        return _svg(figure, label)
+        return _svg(figure, label, "loss and caption similarity of refinement by step")
 
 
 def sweep_curves(plot: Table, task: Task, label: str) -> str:
@@ -126,7 +103,8 @@ def sweep_curves(plot: Table, task: Task, label: str) -> str:
         axes.set_xlabel(plot.keys[0])
         figure.align_ylabels(panels)
         _legend(figure, axes)
-        return _svg(figure, label)
+        _part_ticks(figure, axes)
+        return _svg(figure, label, f"{task.primary} of {plot.system} by {plot.keys[0]}")
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
@@ -149,8 +127,23 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=min(3, len(handles)), handlelength=1.6, columnspacing=1.4)
 
 
-def _svg(figure: Figure, label: str) -> str:
-    """The figure as an SVG element. label: unique on the page, plain letters, digits and hyphens; it leads every id."""
+def _part_ticks(figure: Figure, axes: Axes) -> None:
+    """Numbers on the horizontal axis that would run into those before them go a line down."""
+    figure.draw_without_rendering()  # places are known from here on
+    ends: list[float] = []  # of each line
+    texts = []
+    for tick in axes.get_xticklabels():
+        box = tick.get_window_extent()
+        line = next((line for line, end in enumerate(ends) if box.x0 > end + box.height / 2), len(ends))
+        ends[line : line + 1] = [box.x1]
+        texts.append("\n" * line + tick.get_text())
+    if len(ends) > 1:
+        axes.set_xticks(axes.get_xticks(), texts)
+
+
+def _svg(figure: Figure, label: str, title: str) -> str:
+    """The figure as an SVG element. label: unique on the page, plain letters, digits and hyphens; it leads every id. title: for those
+    who do not see it."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = file.getvalue()
@@ -163,4 +156,4 @@ def _svg(figure: Figure, label: str) -> str:
     for placeholder, variable in _COLOURS.items():
         text = text.replace(placeholder, variable)
     text = text.replace("<svg", f'<svg class="plot" role="img" aria-labelledby="{label}-title"', 1)
-    return text.replace(">", f'><title id="{label}-title">{label.replace("-", " ")}</title>', 1)
+    return text.replace(">", f'><title id="{label}-title">{escape(title)}</title>', 1)

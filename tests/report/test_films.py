@@ -44,6 +44,7 @@ def test_a_setting_on_videos_shows_strips_and_one_on_pictures_none(project: Path
     assert shown[1] == 64
     html = render(gather(VIDEOS))
     assert html.count('class="picture film"') > 0
+    assert (before.count('class="strip films"'), html.count('class="strip films"')) == (0, 2)
     assert html.count('class="picture"') + html.count('class="picture film"') == before.count('class="picture"')
 
 
