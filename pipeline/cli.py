@@ -28,6 +28,7 @@ def _options(debug: Debug = False) -> None:
 def caption(
     images: Annotated[list[Path], typer.Argument(help="Pictures, videos, or folders of them.")],
     system: Annotated[str, typer.Option(help="A system of params.yaml that `dvc repro` has trained.")] = "knight",
+    model: Annotated[Path | None, typer.Option(help="The folder of a captioner that `unpaired fit` made, in place of a system.")] = None,
     support: Annotated[str | None, typer.Option(help="Whose sentences are looked up (default: as in the first of its settings).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     explain: Annotated[bool, typer.Option(help="Show the nearest corpus captions, the caption's CLIP similarity, and what else the system "
@@ -37,16 +38,52 @@ def caption(
     """Caption pictures and videos. A broken one is named and the rest captioned; the exit code is then 1."""
     wake_collector = rest_collector()
     from .photographs import caption_files
+    from .portable import SYSTEM
 
     wake_collector()
+    name = SYSTEM if model else system
     if page is None:
-        whole = caption_files(images, system, support, as_json, explain)
+        whole = caption_files(images, name, support, as_json, explain, captioner=model)
     else:
         from .report.explained import explained_page
 
-        with explained_page(page, system) as show:
-            whole = caption_files(images, system, support, as_json, True, show)
+        with explained_page(page, name) as show:
+            whole = caption_files(images, name, support, as_json, True, show, model)
     if not whole:
+        raise typer.Exit(1)
+
+
+@app.command()
+def fit(
+    sentences: Annotated[Path, typer.Argument(help="A text file with a sentence a line, such as people say of pictures of your domain.")],
+    clip: Annotated[str, typer.Option(help="A CLIP of data/foundation, or its folder; `unpaired model add clip` brings one.")],
+    out: Annotated[Path, typer.Option(help="The captioner's folder. Work goes to <out>.work, from which a killed fit goes on.")],
+    method: Annotated[str, typer.Option(help="knight, decap, capdec or clipre.")] = "knight",
+    recipe: Annotated[str | None, typer.Option(help="small, medium (from 20,000 sentences on) or large (from 200,000 on).")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps, in place of the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initial weights, the order of sentences, and noise.")] = 0,
+    pictures: Annotated[Path | None, typer.Option(help="Pictures to caption at the end.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how long each step will take on this machine, and make nothing.")] = False,
+) -> None:
+    """Make a captioner of a file of sentences: one folder that holds all it needs, for `unpaired caption --model`."""
+    wake_collector = rest_collector()
+    from . import fit as fitting
+    from .portable import SYSTEM
+
+    wake_collector()
+    wish = fitting.Wish(sentences, fitting.find_clip(clip), method, recipe, steps, seed)
+    if dry_run:
+        from .fit_estimate import estimate
+
+        estimate(wish)
+        return
+    fitting.fit(wish, out)
+    if pictures is None:
+        typer.echo(f"`unpaired caption --model {out} PICTURES` captions; {fitting.work_folder(out).name} beside it may be removed")
+        return
+    from .photographs import caption_files
+
+    if not caption_files([pictures], SYSTEM, None, False, False, captioner=out):
         raise typer.Exit(1)
 
 

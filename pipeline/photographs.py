@@ -7,11 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
 from . import images, videos
 from .answering import answering_decoding
@@ -33,6 +35,7 @@ from .needs.base import Inputs, Need, PictureNeed, VideoMaker
 from .needs.frames import Frames
 from .needs.images import Images
 from .needs.text import Sentences, Text
+from .portable import inside
 from .systems import Setting, System, find_system, settings_of
 from .videos import is_video, open_frames
 
@@ -44,51 +47,80 @@ Show = Callable[[Path, str, dict[str, Any]], None]
 
 
 def caption_files(arguments: Sequence[Path], system_name: str, support: str | None, as_json: bool, explain: bool,
-                  show: Show | None = None) -> bool:
-    """Print one caption per picture or video as soon as its batch is done; True if every one could be read. show: gets them too."""
-    params = load()
-    system = find_system(system_name, params)
+                  show: Show | None = None, captioner: Path | None = None) -> bool:
+    """Print one caption per picture or video as soon as its batch is done; True if every one could be read. show: gets them too.
+
+    captioner: the folder of one that `unpaired fit` made, in place of the current folder's system.
+    """
+    def at_home() -> AbstractContextManager[None]:
+        return inside(captioner) if captioner else nullcontext()
+
+    with at_home():
+        params = load()
+        find_system(system_name, params)
     files, whole = _expand(arguments)
-    device = choose_device()
-    clip = load_clip(system.clip, params, device)
-    _say_limits(system.clip)
-    captioner = Captioner(system_name, system, device)
     films = any(map(is_video, files))
-    explained: list[PictureNeed[Any]] = [Images(), *([Frames()] if films else [])] if explain else []
-    eyes = Eyes(captioner, (*captioner.method.looks_at, *explained), clip, params)
-    looked_up = support or _support(system, captioner.method, params)
-    sentences, nearest = captioner.support(looked_up), None
-    if explain:
-        captioner.require(Text().models(system.clip, looked_up))
-        nearest = Text().load(system.clip, looked_up).to(device)
-    decoding = check(Decoding, params.get("captioning"), "captioning")
-    for batch in _batches(files, max(1, min(decoding.batch, eyes.batch) // (eyes.frames if films else 1))):
+    with at_home():
+        seer = Seer(system_name, support, params, [Images(), *([Frames()] if films else [])] if explain else [],
+                    paths.model(system_name).absolute() if captioner else None)
+        nearest = seer.sentences() if explain else None
+    for batch in _batches(files, max(1, seer.batch // (seer.eyes.frames if films else 1))):
         opened = []
         for file in batch:
             try:
-                opened.append((file, eyes.open(file)))
+                opened.append((file, seer.eyes.open(file)))
             except UserError as error:
                 whole = False
                 print(f"error: {printable(str(error))}", file=sys.stderr)
         if not opened:
             continue
-        seen, reasons = eyes.see([prepared for _, prepared in opened])
+        seen, reasons = seer.eyes.see([prepared for _, prepared in opened])
         if nearest:
-            candidates = captioner.candidates(seen, sentences, decoding)
+            candidates = seer.captioner.candidates(seen, seer.support, seer.decoding)
             captions = [each[0].text for each in candidates]
             reasons = [{**reason, **_chosen_from(each)} for reason, each in zip(reasons, candidates, strict=True)]
-            reasons = _explain(seen.of(Images).numpy(), captions, clip, nearest, reasons)
+            reasons = _explain(seen.of(Images).numpy(), captions, seer.clip, nearest, reasons)
             if films:
                 shown = seen.of(Frames).features
                 reasons = [{**reason, "frames": _nearest_to_frames(frames.numpy(), nearest)} if is_video(file) else reason
                            for (file, _), frames, reason in zip(opened, shown, reasons, strict=True)]
         else:
-            captions, reasons = captioner.caption(seen, sentences, decoding), [{}] * len(opened)
+            captions, reasons = seer.captioner.caption(seen, seer.support, seer.decoding), [{}] * len(opened)
         for (file, _), caption, reason in zip(opened, captions, reasons, strict=True):
             _print(file, caption, reason, as_json)
             if show:
                 show(file, caption, reason)
     return whole
+
+
+class Seer:
+    """A system of the current folder with all that it captions pictures by."""
+
+    def __init__(self, system_name: str, support: str | None, params: dict[str, Any], explained: Sequence[PictureNeed[Any]] = (),
+                 model: Path | None = None) -> None:
+        """explained: what is made of pictures beside what the system looks at. model: its folder, absolute, if the current folder is left
+        before the first caption. Raises `UserError` for what is missing or does not fit."""
+        system, self._portable = find_system(system_name, params), model is not None
+        device = choose_device()
+        self.clip = load_clip(system.clip, params, device)
+        _say_limits(system.clip)
+        self.captioner = Captioner(system_name, system, device, model)
+        self.eyes = Eyes(self.captioner, (*self.captioner.method.looks_at, *explained), self.clip, params)
+        self.looked_up = support or _support(system, self.captioner.method, params)
+        self.support = self.captioner.support(self.looked_up)
+        self.decoding = check(Decoding, params.get("captioning"), "captioning")
+
+    @property
+    def batch(self) -> int:
+        """Most pictures at once."""
+        return min(self.decoding.batch, self.eyes.batch)
+
+    def sentences(self) -> Sentences:
+        """Those that are looked up, with their features, whether or not the system asks for them. `UserError` where it holds none."""
+        if self._portable and not self.captioner.method.looks_up:
+            raise UserError("this captioner looks no sentences up, and holds none that could explain a caption: leave --explain and --page out")
+        self.captioner.require(Text().models(self.clip.folder.name, self.looked_up))
+        return Text().load(self.clip.folder.name, self.looked_up).to(self.captioner.device)
 
 
 def answer_file(picture: Path, question: str, system_name: str, support: str | None) -> None:
@@ -134,7 +166,11 @@ class Eyes:
             raise UserError(f"{file} is a video, but {self._name} is given {' and '.join(single)}, which are made of single pictures: name "
                             "a system that looks at whole pictures, or at frames")
         pictures = open_frames(file, self.frames) if is_video(file) else [open_image(file)]
-        return [[maker.prepare(picture) for maker in self._makers.values()] for picture in pictures]
+        return [self.prepare(picture) for picture in pictures]
+
+    def prepare(self, picture: Image) -> list[Any]:
+        """What is kept of an RGB picture in memory."""
+        return [maker.prepare(picture) for maker in self._makers.values()]
 
     def see(self, opened: Sequence[list[list[Any]]]) -> tuple[Inputs, list[dict[str, Any]]]:
         """What the method gets of opened pictures and videos, and what there is to say of each."""

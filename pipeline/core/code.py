@@ -19,7 +19,7 @@ from .files import digest_file, digest_of, write_json
 
 ROOT = Path(__file__).parent.parent.parent
 _BESIDE = (".css", ".j2")  # what modules read of their own folder
-DECIDES_NOTHING = ("pipeline/core/", "pipeline/methods/__init__.py", "stages/__init__.py")
+DECIDES_NOTHING = ("pipeline/core/", "pipeline/__init__.py", "pipeline/methods/__init__.py", "stages/__init__.py")
 
 
 def code_digest(*modules: str) -> str:
