@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from .core.startup import leave, quiet_interrupts, rest_collector
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
                   help="Turns a corpus of sentences into an image captioner, without one captioned photograph.")
 
+Kind = Literal["clip", "detector", "diffusion", "lm"]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -130,6 +131,31 @@ def foundation(
     from .foundation.rebuild import rebuild
 
     rebuild(model, out)
+
+
+model = typer.Typer(no_args_is_help=True, help="Models of others: CLIPs, detectors, diffusion and language models.")
+app.add_typer(model, name="model")
+
+
+@model.command("add")
+def model_add(
+    kind: Annotated[Kind, typer.Argument(help="clip, detector, diffusion or lm.")],
+    name: Annotated[str, typer.Argument(help="What params.yaml and `unpaired fit` will call it: a folder of data/foundation.")],
+    architecture: Annotated[str | None, typer.Option(help="Of a CLIP, as open_clip calls it: ViT-B-32.")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Of a CLIP, as open_clip calls its weights: openai.")] = None,
+    hub: Annotated[str | None, typer.Option(help="Any other model's name on the hub of Hugging Face: openai-community/gpt2.")] = None,
+    source: Annotated[Path | None, typer.Option("--from", help="Its folder, or a CLIP's safetensors: nothing is fetched.")] = None,
+) -> None:
+    """Bring a model into data/foundation, from the hub or from files, and try it there. No other command fetches weights."""
+    wake_collector = rest_collector()
+    from .foundation import add
+
+    wake_collector()
+    if kind == "clip":
+        lines = add.add_clip(name, architecture, pretrained, source)
+    else:
+        lines = {"lm": add.add_lm, "detector": add.add_detector, "diffusion": add.add_diffusion}[kind](name, add.Origin(hub, source))
+    typer.echo(f"{add.paths.foundation(name)} is there; to name it in params.yaml:\n\n{lines}")
 
 
 @app.command()

@@ -118,7 +118,7 @@ class Seer:
     def sentences(self) -> Sentences:
         """Those that are looked up, with their features, whether or not the system asks for them. `UserError` where it holds none."""
         if self._portable and not self.captioner.method.looks_up:
-            raise UserError("this captioner looks no sentences up, and holds none that could explain a caption: leave --explain and --page out")
+            raise UserError("this captioner looks no sentences up, and holds none to explain captions by: leave --explain and --page out")
         self.captioner.require(Text().models(self.clip.folder.name, self.looked_up))
         return Text().load(self.clip.folder.name, self.looked_up).to(self.captioner.device)
 

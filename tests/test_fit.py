@@ -218,7 +218,7 @@ def test_what_is_fitted_needs_sentences_alone(name: str) -> None:
 
 
 def test_a_caption_is_explained_by_sentences_where_the_captioner_holds_any(here: Path) -> None:
-    for method, status, told in (("knight", 0, "CLIP similarity of this caption"), ("capdec", 1, "holds none that could explain")):
+    for method, status, told in (("knight", 0, "CLIP similarity of this caption"), ("capdec", 1, "holds none to explain captions by")):
         fit(wish(method), Path(method))
         shown = Project(here).run_module("pipeline.cli", "caption", "--model", method, "--explain", "photos/a.png")
         assert shown.returncode == status, shown.stderr
