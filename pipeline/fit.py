@@ -88,21 +88,13 @@ def fit(wish: Wish, out: Path) -> None:
     device, target, work = choose_device(), out.absolute(), work_folder(out)
     with locked(work):
         prepare(wish, work)
-        with chdir(work), told_of(work):
+        with chdir(work):
             params = read_sentences(wish)
-            _features(params, device)
-            print(f"3 of 4: train {wish.method}", flush=True)
-            system = find_system(SYSTEM, params)
-            plan = Plan.of(SYSTEM, system, params)
-            if not plan.trains or trained_model(plan, device) is None:
-                train_system(SYSTEM, system, params, device)
+            with told_of(work):
+                _features(params, device)
+                _train(params, device)
             print(f"4 of 4: put together {out}", flush=True)
-            with finished_folder(target) as folder:
-                for path in _carried(system):
-                    copy = shutil.copytree if path.is_dir() else shutil.copyfile
-                    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                    copy(path, folder / path)
-                write_card(folder, wish.sentences.name, params)
+            _carry(params, target, wish.sentences.name)
 
 
 def work_folder(out: Path) -> Path:
@@ -115,14 +107,14 @@ def prepare(wish: Wish, work: Path) -> None:
     raw, clip = work / paths.raw(CORPUS), work / paths.foundation(CLIP)
     for place in (raw, clip.parent):
         place.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(wish.sentences, raw / _source(wish))
+    shutil.copyfile(wish.sentences, raw / wish.sentences.name)
     clip.unlink(missing_ok=True)
     clip.symlink_to(wish.clip.absolute(), target_is_directory=True)
 
 
 def read_sentences(wish: Wish) -> dict[str, Any]:
     """Extract the corpus in the current folder; write and return the parameters that its size asks for."""
-    source = {"format": "json" if _source(wish).endswith(".json") else "lines", "source": _source(wish), "bad_captions": "skip"}
+    source = {"format": "json" if wish.sentences.suffix == ".json" else "lines", "source": wish.sentences.name, "bad_captions": "skip"}
     report = extract(paths.raw(CORPUS), paths.corpus(CORPUS), check(ExtractParams, source, f"extract.{CORPUS}"))
     number, skipped = sum(report["corpus"][split] for split in ("train", "heldout")), report["skipped"]
     print(f"1 of 4: {number:,} sentences" + (f"; {len(skipped)} left out, the first is {skipped[0]['record']}: {skipped[0]['reason']}"
@@ -131,10 +123,6 @@ def read_sentences(wish: Wish) -> dict[str, Any]:
     with PARAMS_FILE.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(params, file)
     return params
-
-
-def _source(wish: Wish) -> str:
-    return "sentences.json" if wish.sentences.suffix == ".json" else "sentences.txt"
 
 
 def params_of(wish: Wish, source: dict[str, Any], number: int) -> dict[str, Any]:
@@ -181,8 +169,22 @@ def _make(artefact: Path, make: Callable[[], None], made_from: list[Any]) -> Non
     write_json(memo, {"identity": identity, "made": digest_tree(artefact)})
 
 
-def _carried(system: System) -> list[Path]:
-    """What captioning reads of a work folder."""
-    looked_up = make_method(SYSTEM, system).looks_up
-    return [PARAMS_FILE, paths.foundation(CLIP), paths.model(SYSTEM), *([paths.corpus(CORPUS)] if looked_up else []),
-            *(folder for need in looked_up for folder in need.folders(CLIP, CORPUS))]
+def _train(params: dict[str, Any], device: torch.device) -> None:
+    """The model, unless it is there."""
+    system = find_system(SYSTEM, params)
+    print(f"3 of 4: train {system.method}", flush=True)
+    plan = Plan.of(SYSTEM, system, params)
+    if not plan.trains or trained_model(plan, device) is None:
+        train_system(SYSTEM, system, params, device)
+
+
+def _carry(params: dict[str, Any], target: Path, source: str) -> None:
+    """Copy what captioning reads of the current folder to where the captioner is to be, with its card."""
+    looked_up = make_method(SYSTEM, find_system(SYSTEM, params)).looks_up
+    carried = [paths.foundation(CLIP), paths.model(SYSTEM), *([paths.corpus(CORPUS)] if looked_up else []),
+               *(folder for need in looked_up for folder in need.folders(CLIP, CORPUS))]
+    with finished_folder(target) as folder:
+        shutil.copyfile(PARAMS_FILE, folder / PARAMS_FILE)
+        for path in carried:
+            shutil.copytree(path, folder / path)
+        write_card(folder, source, params)

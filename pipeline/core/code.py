@@ -1,14 +1,17 @@
 """Which source files stand behind a module, and their digest: what stages depend on, and what scratch of interrupted work is keyed by.
 
 Templates and styles beside a module count with it. Comments, docstrings and empty lines do not count, nor does what lies in this folder,
-which decides no artefact's bytes, or the table of methods: the method that a system names counts by itself. Digests are of source text,
-so that every version of Python finds the same.
+which decides no artefact's bytes, what the package offers, or the table of methods: the method that a system names counts by itself.
+Digests are of source text, so that every version of Python finds the same.
+
+Files are named as in the project's folder, `pipeline/...`, also where the same files are imported, or installed, as `unpaired`.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -17,7 +20,8 @@ from pathlib import Path
 from .errors import UserError
 from .files import digest_file, digest_of, write_json
 
-ROOT = Path(__file__).parent.parent.parent
+_PACKAGE = Path(__file__).parent.parent
+ROOT = _PACKAGE.parent
 _BESIDE = (".css", ".j2")  # what modules read of their own folder
 DECIDES_NOTHING = ("pipeline/core/", "pipeline/__init__.py", "pipeline/methods/__init__.py", "stages/__init__.py")
 
@@ -40,13 +44,13 @@ def write_digests(folder: Path, stages: Iterable[str], methods: Mapping[str, str
 
 def _digests(*modules: str) -> dict[str, str]:
     files = set().union(*(closure(module_file(name) or name) for name in modules))
-    beside = {path.relative_to(ROOT).as_posix() for folder in {(ROOT / file).parent for file in files} for path in folder.iterdir()
+    beside = {f"{folder}/{path.name}" for folder in {file.rpartition("/")[0] for file in files} for path in _place(folder).iterdir()
               if path.suffix in _BESIDE}
     return {file: _digest(file) for file in sorted(files | beside)}
 
 
 def _digest(file: str) -> str:
-    return digest_of(_code(file) if file.endswith(".py") else digest_file(ROOT / file))[:16]
+    return digest_of(_code(file) if file.endswith(".py") else digest_file(_place(file)))[:16]
 
 
 def changed(noted: Mapping[str, str]) -> list[str]:
@@ -100,10 +104,13 @@ def imported_from(node: ast.ImportFrom, file: str) -> str:
 
 def module_file(name: str) -> str | None:
     """The file of a module of the project, relative to its root; None where there is no such module."""
-    for candidate in (name.replace(".", "/") + ".py", name.replace(".", "/") + "/__init__.py"):
-        if (ROOT / candidate).is_file():
-            return candidate
-    return None
+    path = re.sub(r"^unpaired\b", "pipeline", name).replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if _place(file).is_file()), None)
+
+
+def _place(file: str) -> Path:
+    """Where a file of the project lies."""
+    return ROOT / re.sub(r"^pipeline\b", _PACKAGE.name, file)
 
 
 def _runtime_nodes(tree: ast.AST) -> list[ast.AST]:
@@ -119,13 +126,13 @@ def _runtime_nodes(tree: ast.AST) -> list[ast.AST]:
 
 @cache
 def _tree(file: str) -> ast.Module:
-    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    return ast.parse(_place(file).read_text(encoding="utf-8"))
 
 
 @cache
 def _code(file: str) -> str:
     """The source without comments, empty lines and bare strings (docstrings)."""
-    source = (ROOT / file).read_text(encoding="utf-8")
+    source = _place(file).read_text(encoding="utf-8")
     lines = source.removesuffix("\n").split("\n")  # as tokenize and ast count them; splitlines knows more ends of lines
     gone: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

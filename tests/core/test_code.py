@@ -105,7 +105,7 @@ def test_templates_and_styles_count_with_the_modules_beside_them_and_with_no_oth
 def test_every_file_of_the_packages_is_a_module_or_counts_with_those_beside_it():
     others = {path.suffix for folder in ("pipeline", "stages") for path in (code.ROOT / folder).rglob("[!.]*")
               if path.is_file() and "spice_engine" not in path.parts}  # what Java reads, and no stage
-    assert others <= {".py", ".pyc", *code._BESIDE}
+    assert others <= {".py", ".pyc", ".typed", *code._BESIDE}
 
 
 @pytest.mark.parametrize("name", ["features.stores", "features.retrieval", "features.lazy", "training"])
