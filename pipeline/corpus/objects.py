@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from ..core.errors import UserError
 from ..core.params import suggest
-from .readers import read_source
 from .records import Image, field, identifier, parse_json
+from .sources import Source
 
 
 class Object(NamedTuple):
@@ -36,7 +36,7 @@ def read_objects(raw: Path, instances: str, vocabulary: dict[str, Any], images: 
     Raises `UserError` for an image that the file does not list, or lists in a way that could mean another one, and for an object, colour or
     motion that the vocabulary does not hold.
     """
-    data, colours = parse_json(read_source(raw, instances, limit), instances), vocabulary["colours"]
+    data, colours = parse_json(Source(raw, instances, limit).text(), instances), vocabulary["colours"]
     motions = vocabulary.get("motions", {})
     known = {word: name for name, words in vocabulary["objects"].items() for word in words} | {name: name for name in vocabulary["objects"]}
     categories = {}
@@ -103,7 +103,7 @@ def read_vocabulary(raw: Path, synonyms: str, colours: str, motions: str, limit:
 def _lists(raw: Path, source: str, limit: int) -> tuple[dict[str, list[str]], list[str]]:
     words: dict[str, list[str]] = {}
     nothing: list[str] = []
-    for line in read_source(raw, source, limit).splitlines():
+    for line in Source(raw, source, limit).text().splitlines():
         first, *others = (" ".join(word.lower().split()) for word in line.split(","))
         its = [word for word in others if word]
         if first:

@@ -25,8 +25,8 @@ from ..core.files import UNWANTED, digest_file, write_json
 from ..core.params import StrictParams
 from ..core.resume import finished_folder
 from ..core.tables import read_table
-from .readers import MAX_BYTES, read_source
 from .records import REFERENCE_SPLITS, field, identifier, parse_json
+from .sources import MAX_BYTES, Source
 
 QUESTIONS = pa.schema([*((name, pa.string()) for name in ("question_id", "image_id", "text", "split", "question_type", "answer_type")),
                        ("answers", pa.list_(pa.string()))])
@@ -100,7 +100,7 @@ def read_questions(raw: Path, params: QuestionParams) -> list[Question]:
 
     Raises `UserError` for what is no such file, an id that occurs twice, and questions and annotations that do not belong together.
     """
-    data, source = parse_json(read_source(raw, params.source, params.max_bytes), params.source), params.source
+    data, source = parse_json(Source(raw, params.source, params.max_bytes).text(), params.source), params.source
     found: dict[str, Question] = {}
     for i, record in enumerate(field(data, "questions", list, source, "top level")):
         question_id = _new(identifier(record, "question_id", source, "questions", i), found, source)
@@ -125,7 +125,7 @@ def read_questions(raw: Path, params: QuestionParams) -> list[Question]:
 def _read_annotations(raw: Path, params: QuestionParams) -> dict[str, Annotation]:
     """What is known of the answers, by question id."""
     source = params.annotations
-    data = parse_json(read_source(raw, source, params.max_bytes), source)
+    data = parse_json(Source(raw, source, params.max_bytes).text(), source)
     found: dict[str, Annotation] = {}
     for i, record in enumerate(field(data, "annotations", list, source, "top level")):
         question_id = _new(identifier(record, "question_id", source, "annotations", i), found, source)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,11 +19,11 @@ _OWN_NAMES = {split: split for split in SPLITS}
 
 
 class Caption(NamedTuple):
-    """One sentence as the source has it. `image_id` is None where the format knows no images; `split` is one of SPLITS."""
+    """One sentence as the source has it, None for a null. `image_id` is None where no image is known; `split` is one of SPLITS."""
 
     caption_id: str
     image_id: str | None
-    text: str
+    text: str | None
     split: str
 
 
@@ -39,8 +40,8 @@ class Records:
     """What one file holds, in source order.
 
     noun: what a caption id counts in errors, "caption", "line" or "item". own_splits: whether the file, or lists
-    beside it, says the splits. unlisted: captions left out because no list names their clip; None where the format
-    has no lists.
+    beside it, says the splits. unlisted: captions left out because no list names their clip or picture; None where there
+    are no lists.
     """
 
     captions: list[Caption]
@@ -51,8 +52,8 @@ class Records:
     unlisted: int | None = None
 
 
-class ClipList(NamedTuple):
-    """One of the lists beside a source: the clips of a split, a name a line. `name` is the file's, for errors."""
+class Listing(NamedTuple):
+    """One of the lists beside a source: the clips or pictures of a split, a name a line. `name` is the file's, for errors."""
 
     split: str
     name: str
@@ -63,12 +64,14 @@ class ClipList(NamedTuple):
 class Options:
     """What a source leaves open.
 
-    split: of all records, where the source holds none. suffix: of the clips' files, "" for the format's own.
+    split: of all records, where the source holds none. suffix: of the clips' files, "" for the format's own. columns: which
+    hold "caption", "file" and "split", by name, or by number from 1 where no header names them.
     """
 
     split: str = "train"
     suffix: str = ""
-    lists: tuple[ClipList, ...] = ()
+    lists: tuple[Listing, ...] = ()
+    columns: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
 
 
 def lines_of(text: str) -> list[str]:
@@ -98,6 +101,31 @@ def field(record: Any, key: str, kind: type | tuple[type, ...], source: str, whe
     found = f"{key!r} is {shown(record[key])}" if there else f"no {key!r} in {shown(record)}"
     expected = _KINDS[kind]
     raise UserError(f"{source}: {place}: {found}, expected {expected}: correct the record, or choose another format")
+
+
+def sentence_of(record: Any, key: str, source: str, where: str, number: int | None = None) -> str | None:
+    """The sentence at a key, None for a null, which counts as a bad caption."""
+    if isinstance(record, dict) and key in record and record[key] is None:
+        return None
+    found: str = field(record, key, str, source, where, number)
+    return found
+
+
+def listed_splits(lists: Sequence[Listing], name_of: Callable[[str, str], str] = lambda name, where: name) -> dict[str, str]:
+    """The split of each name that the lists hold, in their order; a name that stands there twice is a `UserError`.
+
+    name_of: makes a name of a line and its place, perhaps a `UserError`.
+    """
+    splits: dict[str, str] = {}
+    for split, file, text in lists:
+        for i, line in enumerate(lines_of(text), 1):
+            if not (written := line.strip()):
+                continue
+            name = name_of(written, f"{file}, line {i}")
+            if name in splits:
+                raise UserError(f"{file}, line {i}: {name} is already listed for {splits[name]}: keep one of the two lines")
+            splits[name] = split
+    return splits
 
 
 def identifier(record: Any, key: str, source: str, where: str, number: int) -> str:

@@ -18,9 +18,11 @@ from PIL import Image as Picture
 from pipeline.core.artefacts import seal
 from pipeline.core.errors import UserError
 from pipeline.core.params import check
-from pipeline.corpus.extract import ExtractParams, draw, extract, hold_out
-from pipeline.corpus.readers import Caption
+from pipeline.corpus.cleaning import draw, hold_out
+from pipeline.corpus.extract import ExtractParams, extract
+from pipeline.corpus.records import Caption
 from pipeline.images import locate, open_image, write_pictures
+from tests.corpus.drawn import picture
 
 
 def rows(out: Path, table: str) -> list[dict[str, str]]:
@@ -42,7 +44,7 @@ def write_karpathy(folder: Path, splits: str = "train train restval val test unl
             image["sentences"] = [{"raw": f"{split} sentence {k} of {i}", "sentid": 10 * i + k} for k in range(2)]
         if split not in ("train", "restval"):
             (folder / "pictures" / split).mkdir(parents=True, exist_ok=True)
-            (folder / "pictures" / split / f"{i}.jpg").write_bytes(b"x")
+            (folder / "pictures" / split / f"{i}.jpg").write_bytes(picture())
         images.append(image)
     (folder / "dataset.json").write_text(json.dumps({"images": images}))
 
@@ -84,7 +86,7 @@ PAIRED = replace(KARPATHY, paired=True)
 def write_pictures_of_the_corpus(folder: Path) -> None:
     for i, split in enumerate(("train", "train", "restval")):
         (folder / "pictures" / split).mkdir(exist_ok=True)
-        (folder / "pictures" / split / f"{i}.jpg").write_bytes(b"x")
+        (folder / "pictures" / split / f"{i}.jpg").write_bytes(picture())
 
 
 def test_pictures_of_the_corpus_are_listed_only_where_pairs_are_asked_for(tmp_path: Path) -> None:
@@ -339,7 +341,7 @@ def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path: Path, name: str
     raw = tmp_path / "raw"
     raw.mkdir()
     write_karpathy(raw, "train val")
-    (raw / "secret.jpg").write_bytes(b"x")
+    (raw / "secret.jpg").write_bytes(picture())
     data = json.loads((raw / "dataset.json").read_text())
     data["images"][1].update(filepath=None, filename=name)
     (raw / "dataset.json").write_text(json.dumps(data))

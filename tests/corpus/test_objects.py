@@ -12,6 +12,7 @@ import pytest
 from pipeline.core.files import read_json
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams, extract
+from tests.corpus.drawn import picture
 
 # as published with CHAIR: COCO's own names first, then what else people say
 SYNONYMS = "person, girl, boy, man, woman, people\ndog, puppy,  pup\ndining table, table, desk\ncar, automobile\n, train track\n"
@@ -40,7 +41,7 @@ def raw(tmp_path: Path) -> Path:
     folder = tmp_path / "raw"
     folder.mkdir()
     for name in ("a.jpg", "b.jpg"):
-        (folder / name).touch()
+        (folder / name).write_bytes(picture())
     write(folder)
     (folder / "dataset.json").write_text(json.dumps(CAPTIONS))
     return folder

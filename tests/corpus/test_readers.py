@@ -17,8 +17,14 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import file_inside
-from pipeline.corpus import readers
-from pipeline.corpus.readers import READERS, Caption, Image, Records, read_records, read_source
+from pipeline.corpus import sources
+from pipeline.corpus.readers import READERS, read_records
+from pipeline.corpus.records import Caption, Image, Records
+from pipeline.corpus.sources import MAX_BYTES, Source
+
+
+def read_source(folder: Path, name: str, limit: int = MAX_BYTES) -> str:
+    return Source(folder, name, limit).text()
 
 
 def read(folder: Path, content: Any, format: str, split: str = "train") -> Records:
@@ -214,7 +220,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, user_error) -> None:
 @pytest.mark.parametrize("name", ["bomb.gz", "bomb.zip!a.txt", "bomb.zip!a.txt.gz"])
 def test_an_archive_that_unpacks_to_more_than_any_text_is_refused_before_it_fills_the_memory(tmp_path: Path, user_error, monkeypatch,
                                                                                              name: str) -> None:
-    monkeypatch.setattr(readers, "_SMALL", 2**20)
+    monkeypatch.setattr(sources, "_SMALL", 2**20)
     zeros = bytes(2**23)
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(zeros))
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -363,7 +369,7 @@ def test_a_missing_field_is_named_with_its_record(tmp_path: Path, format: str, c
 
 
 def test_every_listed_format_of_records_refuses_what_it_cannot_read(tmp_path: Path) -> None:
-    for format in sorted(set(READERS) - {"lines"}):
+    for format in sorted(set(READERS) - {"lines", "folder"}):
         refusal(tmp_path, {"unknown": 1}, format)
 
 

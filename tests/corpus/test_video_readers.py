@@ -183,8 +183,8 @@ def test_only_the_train_splits_asked_for_make_the_corpus_of_clips(tmp_path: Path
 
 
 @pytest.mark.parametrize(("changes", "found"), [
-    ({"val": f"{B}\n{A}\n"}, f"val_list.txt, line 2: clip {A} is already listed for train: keep one"),
-    ({"test": f"{C}\n\n{C}\n"}, f"test_list.txt, line 3: clip {C} is already listed for test"),
+    ({"val": f"{B}\n{A}\n"}, f"val_list.txt, line 2: {A} is already listed for train: keep one"),
+    ({"test": f"{C}\n\n{C}\n"}, f"test_list.txt, line 3: {C} is already listed for test"),
     ({"train": f"{A}.avi\n"}, f"train_list.txt, line 1: '{A}.avi' is no clip's name such as"),
     ({"train": f"{A} vid1\n"}, f"train_list.txt, line 1: '{A} vid1' is no clip's name such as"),
     ({"text": f"{A} a nut\nA man plays.\n"}, "AllVideoDescriptions.txt, line 2: 'A' is no clip's name"),
@@ -318,7 +318,7 @@ def test_a_file_that_is_missing_or_outside_is_refused(tmp_path: Path, user_error
     ({"format": "msvd", "suffix": "/../x.avi"}, "suffix is '/../x.avi', expected"),
     ({"format": "msvd", "suffix": ".mp4\n"}, "expected a dot"),
     ({"format": "table", "suffix": ".avi"}, "suffix goes with the formats msrvtt and msvd, not with table"),
-    ({"format": "msrvtt", "lists": {"val": "v.txt"}}, "lists goes with the format msvd, not with msrvtt"),
+    ({"format": "msrvtt", "lists": {"val": "v.txt"}}, "lists goes with the formats msvd, flickr and those of tables, not with msrvtt"),
     ({"format": "msvd", "lists": {"valid": "v.txt"}}, "did you mean 'val'"),
 ])
 def test_a_parameter_that_does_not_fit_the_format_is_refused_at_once(user_error, changes: dict[str, Any],
