@@ -6,9 +6,11 @@ import io
 import re
 import struct
 import tarfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,9 +21,14 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from .core.artefacts import repair
 from .core.errors import UserError
 from .core.files import file_inside, file_stamp, is_litter, regular
+from .core.params import PARAMS_FILE, Count, StrictParams, check, load
 
 T = TypeVar("T")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".bmp",
+    ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".qoi",
+})
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused by `open_image`
 _LONGEST_SIDE_RATIO = 16
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_ABOVE = {255: 16, 65535: 4096}
@@ -29,6 +36,14 @@ _WHITE_ABOVE = {255: 16, 65535: 4096}
 8-bit picture reach 17 unless it is all but black, and no picture of 0 to 1, or of 0 to 255, is ever taken for one of a wider range."""
 _PNG_SAMPLES = {"L;2": 85.0, "L;4": 17.0, "RGB;16B": 1 / 256}
 """By Pillow's name of a PNG's layout: what makes 8 bits of a sample. Pillow applies it to the pixels, but not to the transparent colour."""
+
+
+@dataclass(frozen=True)
+class ImageParams(StrictParams):
+    """How pictures are opened, by all that opens any: the section `images` of params.yaml, which may be left out."""
+
+    max_pixels: Count = 89_478_485
+    """A picture may have so many pixels, 1 or more; the default is Pillow's. It keeps a small file from filling the memory."""
 
 
 class Member(NamedTuple):
@@ -109,12 +124,14 @@ def source_stamp(source: Source) -> tuple[str, int, int]:
 def open_image(path: Source) -> Image.Image:
     """A picture as RGB: EXIF rotation applied, transparency over white, 16-bit grey scaled, extreme strips cut to their middle.
 
-    Raises `UserError` naming the file when it is missing, truncated, too large, not a picture, or does not say which value is white.
+    What `ImageParams` says is read from params.yaml, where there is one. Raises `UserError` naming the file when it is missing, truncated,
+    too large, not a picture, or does not say which value is white.
     """
+    limit = _limit_pixels()
     try:
         with Image.open(_bytes(path) if isinstance(path, Member) else regular(path)) as file:
-            if Image.MAX_IMAGE_PIXELS and file.width * file.height > Image.MAX_IMAGE_PIXELS:
-                raise ValueError(f"{file.width} x {file.height} pixels, more than {Image.MAX_IMAGE_PIXELS}")
+            if file.width * file.height > limit:
+                raise Image.DecompressionBombError
             samples = _PNG_SAMPLES.get(str(file.tile[0].args)) if file.format == "PNG" and file.tile else None
             file.load()
             if samples and (clear := file.info.get("transparency")) is not None:
@@ -124,11 +141,21 @@ def open_image(path: Source) -> Image.Image:
         raise UserError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise UserError(f"{path}: not a readable picture (of no kind that is known): save it as PNG with 8 bits a channel") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: not a readable picture (it has more than images.max_pixels = {limit} pixels: raise that in params.yaml, "
+                        "or make the picture smaller)") from None
     # Pillow's readers let the errors of what they call through
-    except (OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, ImportError, struct.error, zlib.error,
-            Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, ImportError, struct.error, zlib.error) as error:
         raise UserError(f"{path}: not a readable picture ({' '.join(str(error).split())})") from None
     return _cut_strip(image)
+
+
+@lru_cache(maxsize=1)
+def _limit_pixels() -> int:
+    """The limit, of which Pillow is told too: it would refuse by its own."""
+    params = load() if PARAMS_FILE.exists() else {}
+    Image.MAX_IMAGE_PIXELS = check(ImageParams, params.get("images"), "images").max_pixels
+    return Image.MAX_IMAGE_PIXELS
 
 
 def prepared_ahead(sources: Sequence[Source], batch: int, prepare: Callable[[Source], T]) -> Iterator[list[T]]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from pipeline import images
 from pipeline.images import Member, Source, _to_rgb, list_images, locate, open_image, source_stamp, write_pictures
 
 
@@ -280,11 +281,44 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path, user_error):
     assert f"{tmp_path}: not a readable picture" in user_error(open_image, tmp_path)
 
 
+@pytest.fixture
+def limit_pixels(tmp_path, monkeypatch):
+    """limit_pixels(number): as if params.yaml said so."""
+    def limit(number: int) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "params.yaml").write_text(f"images: {{max_pixels: {number}}}\n")
+        images._limit_pixels.cache_clear()
+
+    yield limit
+    monkeypatch.undo()
+    images._limit_pixels.cache_clear()
+    images._limit_pixels()
+
+
 @pytest.mark.parametrize("limit", [80, 60, 10])  # Pillow only warns up to twice its limit
-def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch, user_error, limit):
+def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(tmp_path, limit_pixels, user_error, limit):
     Image.new("RGB", (10, 10)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    assert "bomb.png: not a readable picture" in user_error(open_image, tmp_path / "bomb.png")
+    limit_pixels(limit)
+    message = user_error(open_image, tmp_path / "bomb.png")
+    assert f"bomb.png: not a readable picture (it has more than images.max_pixels = {limit} pixels: raise that in params.yaml" in message
+
+
+def test_a_picture_of_a_phone_with_108_megapixels_opens_once_the_limit_is_raised_without_a_warning(tmp_path, limit_pixels, recwarn):
+    Image.new("L", (12000, 9000)).save(tmp_path / "phone.png")
+    limit_pixels(120_000_000)
+    assert open_image(tmp_path / "phone.png").size == (12000, 9000)
+    assert [warning for warning in recwarn if "bomb" in str(warning.message)] == []
+
+
+@pytest.mark.parametrize("suffix", sorted(images.SUFFIXES - {".pbm"}))
+def test_every_kind_of_picture_that_is_looked_for_in_folders_opens_as_itself(tmp_path, suffix):
+    Image.registered_extensions()
+    kind = {".apng": "PNG", ".jfif": "JPEG"}.get(suffix, Image.EXTENSION[suffix])
+    Image.new("RGB", (32, 24), (200, 40, 40)).save(tmp_path / f"a{suffix.upper()}", kind)
+    assert list_images(tmp_path) == ([tmp_path / f"a{suffix.upper()}"], [])
+    shown = np.asarray(open_image(tmp_path / f"a{suffix.upper()}"), np.int32)
+    assert shown.shape == (24, 32, 3)
+    assert np.abs(shown.mean((0, 1)) - (200, 40, 40)).max() < 6
 
 
 def test_a_folders_pictures_are_listed_by_name_with_sub_folders_and_other_files_apart(tmp_path, user_error):

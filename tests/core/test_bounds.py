@@ -19,6 +19,7 @@ from pipeline.features.indexing import IndexParams
 from pipeline.features.regions import RegionParams
 from pipeline.features.tagging import DetectorParams
 from pipeline.features.tags import TagParams
+from pipeline.images import ImageParams
 from pipeline.language.decoders import DecoderParams
 from pipeline.language.decoding import Decoding
 from pipeline.methods import METHODS, find_method
@@ -33,7 +34,7 @@ from pipeline.world.dataset import WorldParams
 WHOLE: dict[type, dict[str, Any]] = {
     ExtractParams: {"format": "lines", "source": "captions.txt"},
     QuestionParams: {"raw": "scenes", "about": "scenes", "source": "questions.json"},
-    DecoderParams: {}, Decoding: {}, ClipParams: {}, IndexParams: {}, FrameParams: {}, RegionParams: {}, DetectorParams: {},
+    DecoderParams: {}, Decoding: {}, ClipParams: {}, ImageParams: {}, IndexParams: {}, FrameParams: {}, RegionParams: {}, DetectorParams: {},
     RefinementParams: {},
     TagParams: {"detectors": ["d"], "datasets": ["s"], "clips": ["c"]},
     EvaluationParams: {"judge": "judge"},
