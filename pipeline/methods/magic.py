@@ -3,10 +3,10 @@
 Training is the language model's own: it reads the corpus, and no feature; one that is frozen is taken as it is. A caption is a greedy
 search among the k likeliest tokens: by how likely each is, less how much it repeats what stands before it, and by CLIP's choice among the
 texts that they make ("MAGIC search"). Main differences from the public code (yxuansu/MAGIC):
-- Language model: GPT-2, adapted by cross-entropy and the contrastive loss of SimCTG (margin 0.5). Here by cross-entropy alone.
+- Language model: GPT-2, with a start token of its own added. Here the decoder's, whatever it is.
 - It writes all its tokens, and cuts at the first end token afterwards. Here a caption that has ended is left alone: the same captions.
 - It captions one picture at a time. Here pictures are captioned together, each as it would be alone.
-Legend: R captions under way, T tokens, K candidates for the next one, V vocabulary, W width of the language model, D CLIP width.
+Legend: B batch, R captions under way, T tokens, K candidates for the next one, V vocabulary, W width of the language model, D CLIP width.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -23,7 +25,9 @@ from torch.nn.functional import normalize
 from ..core.errors import UserError
 from ..core.params import Count, Share
 from ..language.condition import Condition
+from ..language.decoders import pad
 from ..language.decoding import Rescore
+from ..language.tokens import IGNORE
 from ..needs.base import Inputs, PictureNeed
 from ..needs.images import Images
 from ..needs.text_tower import TextTower
@@ -37,6 +41,13 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 512  # candidates that the language model reads together: each carries the keys and values of its caption
 _NEVER = -1e9
+
+
+@dataclass(frozen=True)
+class MagicParams(MethodParams):
+    """margin: of the contrastive loss, by which hidden states of one text are to differ (0.5); 0 leaves cross-entropy alone."""
+
+    margin: Share = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class MagicCaptionParams(MethodParams):
 class Magic(Method):
     paper = "MAGIC: Language Models Can See: Plugging Visual Controls in Text Generation (Su et al., 2022)"
     supervision = "text"
+    TrainParams = MagicParams
     CaptionParams: ClassVar[type[MethodParams]] = MagicCaptionParams
 
     @property
@@ -69,8 +81,19 @@ class Magic(Method):
         return nn.Identity()
 
     def phases(self, trainer: Trainer) -> list[Phase]:
-        """Cross-entropy on captions; none where the language model is frozen."""
-        return [trainer.cross_entropy()] if trainer.decoder.trained_parameters() else []
+        """Cross-entropy and contrastive loss on captions; none where the language model is frozen."""
+        decoder, margin = trainer.decoder, self.train.margin
+        if not decoder.trained_parameters():
+            return []
+        phase = trainer.cross_entropy()
+
+        def loss(rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
+            ids_BT = pad([trainer.captions[row][:-1] for row in rows.tolist()]).to(next(decoder.parameters()).device)
+            there_BT = ids_BT != IGNORE
+            hidden_BTW = decoder.lm.base_model(input_ids=ids_BT.where(there_BT, 0)).last_hidden_state  # padding stands behind
+            return phase.loss(rows, generator) + contrastive(hidden_BTW, there_BT, margin)
+
+        return [replace(phase, loss=loss) if margin else phase]
 
     def training_condition(self, corpus: Inputs, rows: Tensor, generator: torch.Generator) -> Condition:
         """Nothing: (B, 0, 0)."""
@@ -109,6 +132,14 @@ class Magic(Method):
             return torch.full_like(log_probs_RV, _NEVER).scatter(1, candidates_RK, scores_RK)
 
         return rescore
+
+
+def contrastive(hidden_BTW: Tensor, there_BT: Tensor, margin: float) -> Tensor:
+    """Mean over all pairs of tokens of one text of how far their hidden states' cosine is above 1 - margin (SimCTG, Su et al., NeurIPS
+    2022)."""
+    unit_BTW = normalize(hidden_BTW, dim=-1)
+    pairs_BTT = there_BT[:, :, None] & there_BT[:, None] & ~torch.eye(there_BT.shape[1], dtype=torch.bool, device=there_BT.device)
+    return (unit_BTW @ unit_BTW.mT - (1 - margin)).relu()[pairs_BTT].mean()
 
 
 def degeneration(lm: Any, context_RT: Tensor, candidates_RK: Tensor) -> Tensor:

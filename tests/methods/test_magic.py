@@ -19,7 +19,8 @@ from pipeline.features.stores import unit
 from pipeline.language.decoders import Decoder
 from pipeline.language.decoding import Decoding
 from pipeline.methods import magic
-from pipeline.methods.magic import Magic, MagicCaptionParams, degeneration
+from pipeline.methods.magic import Magic, MagicCaptionParams, MagicParams, contrastive, degeneration
+from pipeline.methods.phases import Recipe, Trainer
 from pipeline.needs.base import Inputs, read
 from pipeline.needs.images import Images
 from pipeline.needs.text_tower import TextTower, Tower
@@ -86,6 +87,30 @@ def test_the_penalty_is_the_largest_cosine_with_what_stands_before(make_decoder)
                 *before, last = lm(input_ids=ids, output_hidden_states=True).hidden_states[-1][0]
                 expected = torch.stack([cosine_similarity(last, each, dim=0) for each in before]).max()
                 torch.testing.assert_close(found[row, place], expected, atol=SUM_ORDER, rtol=0)
+
+
+def test_the_contrastive_loss_asks_hidden_states_of_one_text_to_differ_and_leaves_padding_out():
+    generator = torch.Generator().manual_seed(0)
+    hidden_BTW, lengths = torch.randn(2, 4, 3, generator=generator), [4, 2]
+    there_BT = torch.tensor([[place < length for place in range(4)] for length in lengths])
+    found = [max(0.0, 0.6 - 1 + float(cosine_similarity(hidden_BTW[row, one], hidden_BTW[row, other], dim=0)))
+             for row, length in enumerate(lengths) for one in range(length) for other in range(length) if one != other]
+    assert any(found)
+    torch.testing.assert_close(contrastive(hidden_BTW, there_BT, 0.6), torch.tensor(sum(found) / len(found)))
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.5])
+def test_training_adds_it_to_the_cross_entropy_of_captions(make_decoder, make_corpus, margin):
+    decoder, corpus = make_decoder(), make_corpus()
+    ids, rows = [[0, 5, 6, 7, 1], [0, 8, 1], [0, 9, 3, 1]], np.arange(2)
+    trainer = Trainer(make().training_condition, decoder, corpus, ids, rows, np.array([2]), Recipe(steps=1), 0)
+    phase, = Magic(MagicParams(margin=margin), MagicCaptionParams()).phases(trainer)
+    expected = trainer.cross_entropy().loss(rows, torch.Generator())
+    if margin:
+        hidden = [decoder.lm(input_ids=torch.tensor([ids[row][:-1]]), output_hidden_states=True).hidden_states[-1][0] for row in rows]
+        there = torch.tensor([[True] * 4, [True] * 2 + [False] * 2])
+        expected = expected + contrastive(torch.nn.utils.rnn.pad_sequence(hidden, batch_first=True), there, margin)
+    torch.testing.assert_close(phase.loss(rows, torch.Generator()), expected)
 
 
 @pytest.mark.parametrize("changes", [{"alpha": 0.0, "beta": 0.0}, {"k": 1}])
