@@ -45,7 +45,7 @@ class ZeroCapCaptionParams(MethodParams):
     """prompt: what captions begin with. tokens: most that are written behind it (15), in place of `captioning.max_new_tokens`.
 
     k: likeliest tokens that CLIP is asked about (512). iterations: steps of gradient before each token (5); 0 leaves CLIP the choice among
-    beams alone. step, norm_power: each step is so long, and each tensor's gradient divided by its norm to this power (0.3, 0.9).
+    beams alone. step_size, norm_power: a step is so many times a tensor's gradient divided by its norm to this power (0.3, 0.9).
     temperature: of CLIP's choice (0.01). fluency: weight of the divergence from the language model's own distribution (0.2).
     fusion: power of the moved distribution beside that of the own one, which makes up 1 (0.99). All as in the released code.
     """
@@ -54,7 +54,7 @@ class ZeroCapCaptionParams(MethodParams):
     tokens: Annotated[int, Field(ge=1, le=10_000)] = 15
     k: Count = 512
     iterations: Whole = 5
-    step: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.3
+    step_size: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.3
     norm_power: Share = 0.9
     temperature: Temperature = 0.01
     fluency: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.2
@@ -81,9 +81,9 @@ class ZeroCap(Magic):
         condition = replace(self.inference_condition(seen, support), begun=decoder.begin([prompt] * len(images_BD)))
         beams = decoder.candidates(condition, replace(decoding, max_new_tokens=self.caption_params.tokens), decoding.beams,
                                    rescore=self.rescore(seen, decoder))
-        ranked = []
+        reader, ranked = Reader(clip), []
         for image_D, texts in zip(images_BD, map(dict.fromkeys, beams), strict=True):
-            cosines = Reader(clip).cosines(image_D[None], [list(texts)])[0].tolist()
+            cosines = reader.cosines(image_D[None], [list(texts)])[0].tolist()
             found = [Candidate(f"{prompt} {text}", cosine) for text, cosine in zip(texts, cosines, strict=True)]
             ranked.append(sorted(found, key=lambda each: -float(each.score or 0)))
         return ranked
@@ -122,7 +122,7 @@ class ZeroCap(Magic):
             clip_loss = -(target_RK * moved_RV.gather(1, candidates_RK)).sum()
             fluency_loss = (moved_RV.exp() * (moved_RV - own_RV)).sum()  # rows are independent: each has the gradient of its own loss
             gradients = torch.autograd.grad(clip_loss + wanted.fluency * fluency_loss, shifts)
-            shifts = [(shift - wanted.step * scaled(gradient, wanted.norm_power)).detach().requires_grad_()
+            shifts = [(shift - wanted.step_size * scaled(gradient, wanted.norm_power)).detach().requires_grad_()
                       for shift, gradient in zip(shifts, gradients, strict=True)]
         return log_probs().detach()
 

@@ -76,7 +76,7 @@ def naive(method: ZeroCap, image_D: np.ndarray, clip: Clip, decoder: Decoder, wr
                     other[number][place] += step
                     ends.append(loss(other))
                 gradients[number][place] = (ends[0] - ends[1]) / 2e-5
-        past = [values - wanted.step * gradient / gradient.norm() ** wanted.norm_power
+        past = [values - wanted.step_size * gradient / gradient.norm() ** wanted.norm_power
                 for values, gradient in zip(past, gradients, strict=True)]
     return (wanted.fusion * after(past) + (1 - wanted.fusion) * own_V).log_softmax(-1)
 
@@ -131,6 +131,6 @@ def test_a_text_is_read_once_a_token_however_often_the_gradient_asks(seen, decod
     assert len(asked) == 12
 
 
-@pytest.mark.parametrize("wrong", [{"prompt": " "}, {"k": 0}, {"step": 0.0}, {"fusion": 1.5}, {"temperature": 0.0}, {"iterations": -1}])
+@pytest.mark.parametrize("wrong", [{"prompt": " "}, {"k": 0}, {"step_size": 0.0}, {"fusion": 1.5}, {"iterations": -1}])
 def test_wrong_parameters_are_named(user_error, wrong):
     assert next(iter(wrong)) in user_error(make, **wrong)
