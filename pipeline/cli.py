@@ -114,6 +114,18 @@ def methods() -> None:
 
 
 @app.command()
+def inspect(
+    place: Annotated[Path, typer.Argument(metavar="FILE_OR_FOLDER", help="Captions in any of the formats of docs/data.md.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """What a file or folder of captions is, what is odd about it, and the lines of params.yaml that read it."""
+    from .corpus.inspect import inspect as look
+
+    found = look(place)
+    typer.echo(json.dumps(found.as_json()) if as_json else found.as_text(), nl=as_json)
+
+
+@app.command()
 def doctor() -> None:
     """Which device, Java and weights there are, what is missing, and what to do."""
     from .doctor import examine

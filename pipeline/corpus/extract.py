@@ -142,6 +142,10 @@ def _require_captions(params: ExtractParams, of_train: Counter[str], corpus: Cle
         there = ", ".join(sorted(of_train))
         raise UserError(f"{params.source}: the corpus is empty: train_splits is {list(params.train_splits)}, the train captions "
                         f"are of {there}: add one of these to train_splits")
+    if references.skipped:
+        first = references.skipped[0]
+        raise UserError(f"{params.source}: all {references.read} val and test captions are left out, the first ({first['record']}) because "
+                        f"{first['reason']}: correct the source, or put its pictures there")
     raise UserError(f"{params.source}: no captions found in format {params.format!r}: check that file and format belong together")
 
 

@@ -128,7 +128,9 @@ def read_flickr(source: Source, options: Options) -> Records:
 
     def read() -> Iterator[_Row | None]:
         for i, line in enumerate(source.lines(), 1):
-            if not line.strip() or (i == 1 and line.strip() == _FLICKR_HEADER):
+            if i == 1 and line.strip() == _FLICKR_HEADER:
+                continue
+            if not line.strip():
                 yield None
             elif found := _FLICKR.fullmatch(line):
                 yield _Row(i, found[1], found[2])

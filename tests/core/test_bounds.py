@@ -34,8 +34,8 @@ from pipeline.world.dataset import WorldParams
 WHOLE: dict[type, dict[str, Any]] = {
     ExtractParams: {"format": "lines", "source": "captions.txt"},
     QuestionParams: {"raw": "scenes", "about": "scenes", "source": "questions.json"},
-    DecoderParams: {}, Decoding: {}, ClipParams: {}, ImageParams: {}, IndexParams: {}, FrameParams: {}, RegionParams: {},
-    DetectorParams: {}, RefinementParams: {},
+    DecoderParams: {}, Decoding: {}, ClipParams: {}, IndexParams: {}, FrameParams: {}, RegionParams: {}, DetectorParams: {},
+    ImageParams: {}, RefinementParams: {},
     TagParams: {"detectors": ["d"], "datasets": ["s"], "clips": ["c"]},
     EvaluationParams: {"judge": "judge"},
     SweepParams: {"systems": ["knight"], "settings": ["pictures.in-domain"], "vary": {"train.k": [1]}},
