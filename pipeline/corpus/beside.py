@@ -29,8 +29,8 @@ def read_beside(source: Source, options: Options) -> Records:
     """A folder (`.` for the whole of it) or a tar file: pictures or videos, each with a text of the same name up to its suffix.
 
     A `.txt` holds a caption a line; a `.json`, read where there is no `.txt`, an object with a `caption` or a list of them. A picture
-    without either, or with an empty one, is "unlabelled"; a `.txt` without its picture is a `UserError`. Other files are left out. Ids
-    of images are their names below the raw folder, those of captions `name#k`, k from 0.
+    without any is "unlabelled"; a `.txt` without its picture is a `UserError`. Other files are left out. Ids of images are their names below
+    the raw folder, those of captions `name#k`, k from 0.
     """
     pictures: dict[str, str] = {}
     texts: dict[str, tuple[str, list[str | None]]] = {}
@@ -59,13 +59,13 @@ def _sentences(file: _File, suffix: str) -> list[str | None]:
         text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file.name}: byte 0x{error.object[error.start]:02x} is not UTF-8: convert the file to UTF-8") from None
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{file.name} cannot be read ({error}): replace it by a whole one") from None
     if suffix == "txt":
         return [line for line in lines_of(text) if line.strip()]
     data = parse_json(text, file.name)
-    found = data.get("caption") if isinstance(data, dict) else None
-    if isinstance(found, list):
-        return [sentence_of({"caption": each}, "caption", file.name, "caption", i) for i, each in enumerate(found)]
-    return [sentence_of(data, "caption", file.name, "top level")]
+    found = data.get("caption", []) if isinstance(data, dict) else []
+    return [sentence_of({"caption": each}, "caption", file.name, "top level") for each in (found if isinstance(found, list) else [found])]
 
 
 def _files(source: Source) -> Iterator[_File]:

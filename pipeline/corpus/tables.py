@@ -33,6 +33,7 @@ _COLUMNS = {
     "split": ("split",),
 }
 """The names that columns have where `Options.columns` gives none."""
+_UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError, KeyError)  # what Arrow raises on damaged Parquet files
 _FLICKR = re.compile(r"([^\t|#]+?)(?:#\d+\t|\| ?\d+(?:\| ?| +))(.*)")
 _FLICKR_HEADER = "image_name| comment_number| comment"
 
@@ -68,7 +69,7 @@ def read_table(source: Source, options: Options) -> Records:
                                 f"{len(header)}: correct it, and quote captions that hold what separates columns")
             yield _Row(line, *(None if i is None else row[i] for i in at)) if row else None
 
-    return _gathered(read(), source, options, "line", at[-1] is not None)
+    return _gathered(read(), source, options, "line", at)
 
 
 def read_jsonl(source: Source, options: Options) -> Records:
@@ -94,7 +95,7 @@ def read_objects_of(records: Iterable[tuple[int, Any]], source: Source, options:
                     raise UserError(f"{source}, {noun} {i}: no {key!r} in {shown(record)}: correct the record, or choose another format")
             yield _Row(i, *(None if key is None else record[key] for key in keys))
 
-    return _gathered(read(), source, options, noun, keys[-1] is not None)
+    return _gathered(read(), source, options, noun, keys)
 
 
 def read_parquet(source: Source, options: Options) -> Records:
@@ -102,7 +103,7 @@ def read_parquet(source: Source, options: Options) -> Records:
     try:
         file = pq.ParquetFile(source.path())
         names = file.schema_arrow.names
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise _damaged(source, error) from None
     at = _named(names, options, source, "it has")
     wanted = [names[i] for i in at if i is not None]
@@ -114,10 +115,10 @@ def read_parquet(source: Source, options: Options) -> Records:
                 columns = [itertools.repeat(None) if i is None else batch.column(names[i]).to_pylist() for i in at]
                 for values in zip(*columns, strict=False):
                     yield _Row(next(number), *values)
-        except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
+        except _UNREADABLE as error:
             raise _damaged(source, error) from None
 
-    return _gathered(read(), source, options, "row", at[-1] is not None)
+    return _gathered(read(), source, options, "row", at)
 
 
 def read_flickr(source: Source, options: Options) -> Records:
@@ -138,11 +139,12 @@ def read_flickr(source: Source, options: Options) -> Records:
                 raise UserError(f"{source}, line {i}: {shown(line)} is no picture's name, number and caption: correct it, or choose "
                                 "another format")
 
-    return _gathered(read(), source, options, "line", False)
+    return _gathered(read(), source, options, "line", (0, 2, None))
 
 
-def _gathered(rows: Iterable[_Row | None], source: Source, options: Options, noun: str, divided: bool) -> Records:
-    """The records of rows, None for a blank one. divided: whether they say their split."""
+def _gathered(rows: Iterable[_Row | None], source: Source, options: Options, noun: str, columns: Sequence[Any]) -> Records:
+    """The records of rows, None for a blank one. columns: where files, captions and splits stand, None for what no column holds."""
+    named, _, divided = (column is not None for column in columns)
     captions: list[Caption] = []
     splits: dict[str, str] = {}
     counts, blank, unlisted, listed = Counter[str](), 0, 0, listed_splits(options.lists)
@@ -156,8 +158,8 @@ def _gathered(rows: Iterable[_Row | None], source: Source, options: Options, nou
             if not isinstance(sentence, str | None):
                 raise UserError(f"{source}, {noun} {number}: the caption is {shown(sentence)}, expected a text: correct it, or name the "
                                 "column of captions in `columns`")
-        own = options.split if written is None and not divided else _split(written, source, noun, number)
-        if name is None:
+        own = _split(written, source, noun, number) if divided else options.split
+        if not named:
             ids = [str(number)] if len(sentences) == 1 else [f"{number}#{k}" for k in range(len(sentences))]
             captions += [Caption(caption_id, None, sentence, own) for caption_id, sentence in zip(ids, sentences, strict=True)]
             continue
