@@ -29,8 +29,8 @@ def read_beside(source: Source, options: Options) -> Records:
     """A folder (`.` for the whole of it) or a tar file: pictures or videos, each with a text of the same name up to its suffix.
 
     A `.txt` holds a caption a line; a `.json`, read where there is no `.txt`, an object with a `caption` or a list of them. A picture
-    without any is "unlabelled"; a `.txt` without its picture is a `UserError`. Other files are left out. Ids of images are their names below
-    the raw folder, those of captions `name#k`, k from 0.
+    without any is "unlabelled"; a `.txt` without its picture is a `UserError`. Other files are left out. Ids of images are their names
+    below the raw folder, those of captions `name#k`, k from 0.
     """
     pictures: dict[str, str] = {}
     texts: dict[str, tuple[str, list[str | None]]] = {}
