@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import os
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from ..core.errors import UserError, printable
@@ -26,6 +24,7 @@ from .extract import Extraction, examine, read
 from .parameters import ExtractParams
 from .records import Records, field, parse_json
 from .sources import Source
+from .tables import cells_of, is_flickr, open_parquet
 from .video_readers import MSVD_LISTS
 
 _TEXTS = frozenset({".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".token", ".parquet", ".pkl", ".pickle", ".p"})
@@ -81,16 +80,26 @@ def inspect(place: Path) -> Inspection:
     raw, sources = _sources(place)
     refusals = []
     for source in sources:
-        for guess in _guesses(raw, source):
-            try:
-                params = check(ExtractParams, {**guess, "source": source, "bad_captions": "skip", "bad_images": "skip"}, source)
-                records = read(raw, params)
-                if records.captions:
-                    return _told(raw, {"format": params.format, "source": source, **guess}, records)
-                refusals.append(f"{source} holds no captions")
-            except UserError as error:
-                refusals.append(str(error))
+        try:
+            return _told(raw, *_read(raw, source))
+        except UserError as error:
+            refusals.append(str(error))
     raise UserError(refusals[0] if refusals else f"{place} holds no captions in a form that is known: see docs/data.md")
+
+
+def _read(raw: Path, source: str) -> tuple[dict[str, Any], Records]:
+    """The first entry that reads captions out of a source, and these; `UserError` with what the likeliest one says."""
+    refusals = []
+    for guess in list(_guesses(raw, source)):
+        entry = {"format": guess["format"], "source": source, **guess}
+        try:
+            records = read(raw, check(ExtractParams, entry, source))
+        except UserError as error:
+            refusals.append(str(error))
+        else:
+            if records.captions:
+                return entry, records
+    raise UserError(refusals[0] if refusals else f"{source} holds no captions")
 
 
 def _sources(place: Path) -> tuple[Path, list[str]]:
@@ -144,8 +153,12 @@ def _guesses(raw: Path, source: str) -> Iterator[dict[str, Any]]:
     elif suffix == ".json":
         yield from _of_json(raw, source)
     else:
-        yield from ({"format": "flickr"}, {"format": "msvd"})
-        if suffix in (".csv", ".tsv") or "\t" in next(Source(raw, source).lines(), ""):
+        first = next((line for line in Source(raw, source).lines() if line.strip()), "")
+        if is_flickr(first):
+            yield {"format": "flickr"}
+        if all((raw / name).exists() for name in MSVD_LISTS.values()):
+            yield {"format": "msvd"}
+        if suffix in (".csv", ".tsv") or "\t" in first:
             yield from _with_columns(raw, source, "table")
         yield {"format": "lines"}
 
@@ -153,7 +166,7 @@ def _guesses(raw: Path, source: str) -> Iterator[dict[str, Any]]:
 def _with_columns(raw: Path, source: str, format: str) -> Iterator[dict[str, Any]]:
     """With columns found by their usual names, else by names that are alike, else by what stands in a table without a header."""
     yield {"format": format}
-    rows = list(itertools.islice(_cells(raw, source, format), _ROWS))
+    rows = list(itertools.islice(_cells(Source(raw, source), format), _ROWS))
     names = rows[0] if rows else []
     roles = {"caption": _CAPTIONS, "file": _FILES, "split": re.compile("split", re.IGNORECASE)}
     columns: dict[str, str | int] = {}
@@ -169,17 +182,16 @@ def _with_columns(raw: Path, source: str, format: str) -> Iterator[dict[str, Any
         yield {"format": format, "columns": {"caption": best + 1, **({"file": pictures[0] + 1} if pictures else {})}}
 
 
-def _cells(raw: Path, source: str, format: str) -> Iterator[list[str]]:
+def _cells(source: Source, format: str) -> Iterator[list[str]]:
     """The names of the columns, and of a table the rows below them."""
     if format == "parquet":
-        yield list(pq.read_schema(Source(raw, source).path()).names)
-        return
-    lines = (line for line in Source(raw, source).lines() if line.strip())
-    if format == "table":
-        ahead = next(lines, "")
-        yield from csv.reader(itertools.chain([ahead], lines), delimiter="\t" if "\t" in ahead else ",")
+        yield open_parquet(source)[1]
+    elif format == "table":
+        yield from (row for _, row in cells_of(source, headless=True) if row)
     else:
-        first = parse_json(next(lines, "{}"), source) if format == "jsonl" else parse_json(Source(raw, source).text(), source)[0]
+        text = next((line for line in source.lines() if line.strip()), "{}") if format == "jsonl" else source.text()
+        data = parse_json(text, source.name)
+        first = data[0] if isinstance(data, list) and data else data
         yield list(first) if isinstance(first, dict) else []
 
 

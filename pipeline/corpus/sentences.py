@@ -40,7 +40,7 @@ _BEGINNINGS = {
     rf"(?:[-*+•]|[a-z]\)|(?:{_FIELD} )?(?!{_YEAR})(?:#\d+|[(\[]?\d+[.):\]]|\d+\s+-|\d+\s))\s+\S":
         ("a list: remove its numbers or marks", 0.5),
     r"[\[{]\s*(?:[\"'\[{]|$)|\[.*\],?$|\{.*\},?$|\(\s*[\"'].*\),?$|[\]}],?$|\"[^\"]*\"\s*(?::|,$)":
-        ("JSON or a list of Python: choose format json, karpathy, coco, maccap or msrvtt, or keep the captions alone", 0.5),
+        ("JSON or a list of Python: choose format json, jsonl, karpathy, coco, maccap or msrvtt, or keep the captions alone", 0.5),
     r"<[/?!a-z][^<>]*>": ("XML, HTML or a text with marks: keep the captions alone", 0.5),
     rf"(?:-\s+)?{_FIELD}(?:_{_FIELD})?\s*[:=]\s*\S": ("names of fields before their values: keep the captions alone", 0.5),
     rf"{_QUOTED}(?:\s*[,;|]\s*{_QUOTED})*$": ("a table of quoted values: keep the column of captions, without quotation marks", 0.7),
@@ -51,7 +51,8 @@ _BEGINNINGS = {
 def require_sentences(lines: Sequence[str], source: str) -> None:
     """`UserError` if most of the first lines are plainly of another format."""
     if found := _looks_like([_short(line) for line in lines]):
-        raise UserError(f"{source} is read as lines, but looks like {found}, a sentence a line")
+        raise UserError(f"{source} is read as lines, but looks like {found}, a sentence a line; `unpaired inspect` names the format of "
+                        "most files")
 
 
 def _short(line: str) -> str:

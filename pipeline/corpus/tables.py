@@ -55,7 +55,7 @@ def read_table(source: Source, options: Options) -> Records:
     Conceptual Captions', quotation marks are then part of the text. An "unlabelled" row has no caption and only lists its file.
     """
     headless = any(isinstance(column, int) for column in options.columns.values())
-    cells = _cells(source, headless)
+    cells = cells_of(source, headless)
     ahead = _ahead(cells, lambda pair: pair[1])
     header = ahead[-1][1] if ahead else []
     if not header:
@@ -100,11 +100,7 @@ def read_objects_of(records: Iterable[tuple[int, Any]], source: Source, options:
 
 def read_parquet(source: Source, options: Options) -> Records:
     """A Parquet file with columns named as in a table; a caption may be a list of them."""
-    try:
-        file = pq.ParquetFile(source.path())
-        names = file.schema_arrow.names
-    except _UNREADABLE as error:
-        raise _damaged(source, error) from None
+    file, names = open_parquet(source)
     at = _named(names, options, source, "it has")
     wanted = [names[i] for i in at if i is not None]
 
@@ -119,6 +115,15 @@ def read_parquet(source: Source, options: Options) -> Records:
             raise _damaged(source, error) from None
 
     return _gathered(read(), source, options, "row", at)
+
+
+def open_parquet(source: Source) -> tuple[pq.ParquetFile, list[str]]:
+    """The file, and the names of its columns."""
+    try:
+        file = pq.ParquetFile(source.path())
+        return file, file.schema_arrow.names
+    except _UNREADABLE as error:
+        raise _damaged(source, error) from None
 
 
 def read_flickr(source: Source, options: Options) -> Records:
@@ -140,6 +145,11 @@ def read_flickr(source: Source, options: Options) -> Records:
                                 "another format")
 
     return _gathered(read(), source, options, "line", (0, 2, None))
+
+
+def is_flickr(line: str) -> bool:
+    """Whether a file that begins with this line is one of Flickr's."""
+    return line.strip() == _FLICKR_HEADER or _FLICKR.fullmatch(line) is not None
 
 
 def _gathered(rows: Iterable[_Row | None], source: Source, options: Options, noun: str, columns: Sequence[Any]) -> Records:
@@ -195,7 +205,7 @@ def _ahead(items: Iterator[T], filled: Callable[[T], Any]) -> list[T]:
     return found
 
 
-def _cells(source: Source, headless: bool) -> Iterator[tuple[int, list[str]]]:
+def cells_of(source: Source, headless: bool) -> Iterator[tuple[int, list[str]]]:
     """Each row with the number of the line that it begins in; blank lines are rows of no columns."""
     lines = source.lines(ends=True)
     ahead = _ahead(lines, lambda text: text.strip("\r\n"))

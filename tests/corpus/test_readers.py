@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import random
 import re
 import zipfile
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import file_inside
 from pipeline.corpus import sources
 from pipeline.corpus.readers import READERS, read_records
-from pipeline.corpus.records import Caption, Image, Records
+from pipeline.corpus.records import Caption, Image, Records, lines_of
 from pipeline.corpus.sources import MAX_BYTES, Source
 
 
@@ -115,6 +116,16 @@ def test_lines_are_numbered_as_an_editor_does_and_blank_ones_are_counted(tmp_pat
     assert records.captions == [Caption("1", None, "A cat.", "train"), Caption("4", None, "A\u2028dog.", "train")]
     assert records.blank == 2
     assert records.noun == "line"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_lines_read_one_at_a_time_are_those_of_the_whole_text(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    text = "".join(chance.choice(["\n", "\r\n", "\r", "\u2028", "\x85", "\ufeff", " ", "a", "é", ""]) for _ in range(chance.randrange(30)))
+    (tmp_path / "a.txt").write_bytes(text.encode(chance.choice(["utf-8", "utf-8-sig"])))
+    source = Source(tmp_path, "a.txt")
+    assert list(source.lines()) == lines_of(source.text())
+    assert "".join(source.lines(ends=True)) == source.text()
 
 
 def test_an_empty_text_file_holds_no_line(tmp_path: Path) -> None:
@@ -344,6 +355,10 @@ def test_bytes_that_are_not_utf_8_are_located(tmp_path: Path) -> None:
     line = refusal(tmp_path, "A cat.\nA caf\xe9.\n".encode("latin-1"), "lines")
     assert "line 2" in line
     assert "0xe9 at offset 12" in line
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbfA cat.\r\nA caf\xe9.\r\n")
+    for read_all in (Source(tmp_path, "marked.txt").text, lambda: list(Source(tmp_path, "marked.txt").lines())):
+        with pytest.raises(UserError, match="line 2: byte 0xe9 at offset 16 is not UTF-8"):
+            read_all()
 
 
 @pytest.mark.parametrize("content", ["{'images'", "[" * 100_000, "1" * 5000], ids=["quotes", "too deep", "too long a number"])
