@@ -77,7 +77,7 @@ def inspect(place: Path) -> Inspection:
     """What a file or folder holds. Raises `UserError` where no format fits, with what the likeliest one says."""
     if not place.exists():
         raise UserError(f"{place}: no such file or folder")
-    raw, sources = _sources(place)
+    raw, sources = _sources(place.absolute())
     refusals = []
     for source in sources:
         try:
@@ -105,20 +105,17 @@ def _read(raw: Path, source: str) -> tuple[dict[str, Any], Records]:
 def _sources(place: Path) -> tuple[Path, list[str]]:
     """The folder that would be data/raw/<name>, and what in it may be the source, the likeliest first."""
     raw = place if place.is_dir() else place.parent
-    for folder in (raw, *raw.absolute().parents):
-        if folder.parent.name == "raw" and folder.parent.parent.name == "data":
-            raw = folder
+    raw = next((folder for folder in (raw, *raw.parents) if folder.parts[-3:-1] == ("data", "raw")), raw)
+    whole = place.relative_to(raw).as_posix()
     if not place.is_dir():
-        name = place.absolute().relative_to(raw.absolute()).as_posix()
-        return raw, list(_members(place, name))
+        return raw, list(_members(place, whole))
     files = files_below(place)
     texts = [path for path in files if (_suffix(path.name) in _TEXTS or path.suffix.lower() in _ARCHIVES) and path.stat().st_size]
     texts = [path for path in texts if path.name not in MSVD_LISTS.values()]
     beside = {path.with_suffix("") for path in files if path.suffix.lower() in SUFFIXES or is_video(path.name)}
     own = [path for path in texts if path.with_suffix("") not in beside]
-    names = [name for path in sorted(own, key=lambda path: (len(path.parts), -path.stat().st_size))
+    names = [name for path in sorted(own, key=lambda path: (len(path.parts), path.suffix == ".txt", -path.stat().st_size))
              for name in _members(path, path.relative_to(raw).as_posix())]
-    whole = place.absolute().relative_to(raw.absolute()).as_posix()
     return raw, [whole, *names] if len(own) < len(texts) or any(path.suffix.lower() == ".tar" for path in files) else [*names, whole]
 
 
@@ -230,7 +227,7 @@ def _told(raw: Path, entry: dict[str, Any], records: Records) -> Inspection:
     counts = Counter(caption.image_id for caption in kept if caption.image_id is not None)
     each = {"min": min(counts.values()), "max": max(counts.values()), "mean": round(counts.total() / len(counts), 2)} if counts else None
     splits = {"train": len(found.corpus), **{split: report["references"][split] for split in ("val", "test")}}
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", raw.absolute().resolve().name).strip("-_")[:64] or "mine"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", raw.name).strip("-_")[:64] or "mine"
     return Inspection(name, raw, entry, len(kept), len(found.images), {split: n for split, n in splits.items() if n}, each,
                       _odd(found))
 

@@ -57,6 +57,16 @@ def test_captions_in_an_archive_are_found(tmp_path: Path) -> None:
     assert inspect(tmp_path / "annotations.zip").entry == {"format": "json", "source": "annotations.zip!annotations/captions.json"}
 
 
+def test_a_place_below_data_raw_is_read_from_there_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    EXAMPLES["csv"].write(tmp_path / "data/raw/mine/sub")
+    (tmp_path / "data/raw/mine/sub/LICENSE.txt").write_text("You may read this.\n" * 999)
+    for here, place in ((".", "data/raw/mine/sub"), ("data/raw/mine", "."), ("data/raw/mine/sub", "captions.csv")):
+        monkeypatch.chdir(tmp_path / here)
+        found = inspect(Path(place))
+        assert (found.name, found.raw) == ("mine", tmp_path / "data/raw/mine")
+        assert found.entry == {"format": "table", "source": "sub/captions.csv", "images": "sub/images"}
+
+
 @pytest.mark.parametrize(("name", "content", "found"), [
     ("a.json", '{"questions": [], "annotations": []}', "annotations that are no captions"),
     ("a.json", '{"annotations": [{"category_id": 1}]}', "annotations that are no captions"),
