@@ -160,7 +160,7 @@ def text_features_of(model: nn.Module, embeddings_BTW: Tensor, ends_B: Tensor) -
 def _load(folder: Path) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Any]:
     if not (folder / "open_clip_config.json").exists():
         raise UserError(f"{folder} holds no CLIP (no open_clip_config.json): restore it with `git checkout`, "
-                        "or correct the name in params.yaml")
+                        "correct the name in params.yaml, or bring one with `unpaired model add clip`")
     whole_if_sealed(folder)
     name = f"local-dir:{folder}"
     # open_clip does not look for merges beside the model by itself

@@ -60,7 +60,8 @@ class Detector:
         self.folder, self.params, self.device = folder, params, device
         self.precision = resolved(params.precision, device)
         if not (folder / "config.json").exists():
-            raise UserError(f"{folder} holds no detector (no config.json): restore it with `git checkout`, or save a DETR there")
+            raise UserError(f"{folder} holds no detector (no config.json): restore it with `git checkout`, or bring a DETR with "
+                            "`unpaired model add detector`")
         whole_if_sealed(folder)
         transformers_logging.disable_progress_bar()  # of loading weights: quick
         with loading(folder, "detector", "restore it with `git checkout`, or save a DETR there with `save_pretrained`"):

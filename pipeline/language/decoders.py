@@ -32,9 +32,9 @@ from .tokens import IGNORE, CaptionTokenizer, ClipTokens, LanguageModelTokens
 class DecoderParams(StrictParams):
     """One entry of `decoders`.
 
-    pretrained: a left-to-right language model of transformers with a key/value cache, by name or local folder, with its own tokenizer; or
-    none, for a GPT-2 of `layers`, `heads` and `width` trained from scratch on CLIP's byte-pair tokens, as DeCap does (4 layers, 4 heads,
-    768 wide).
+    pretrained: a left-to-right language model of transformers with a key/value cache, by local folder, or by name where it lies in the
+    hub's cache (the hub itself is not asked), with its own tokenizer; or none, for a GPT-2 of `layers`, `heads` and `width` trained from
+    scratch on CLIP's byte-pair tokens, as DeCap does (4 layers, 4 heads, 768 wide).
     training: of the language model. `tuned`: all of it, beside the mapper, and the saved model holds it. Only with `pretrained`: `frozen`,
     the mapper learns alone (ClipCap, MacCap); `lora`, low-rank updates of `lora_rank`, times `lora_alpha` / `lora_rank`, learn beside it
     (8 and 16, usual values of no particular paper). A saved model then names the language model, which must stay where it lies.
@@ -205,8 +205,9 @@ def build(params: DecoderParams, vocabulary: Path, clip_width: int, prefix_lengt
     tokenizer: CaptionTokenizer
     source = None
     if params.pretrained:
-        advice = "name a left-to-right one in `decoders`, such as gpt2 or facebook/opt-125m, on the hub or in a local folder"
-        with loading(params.pretrained, "language model", advice, hub=not Path(params.pretrained).is_dir()):
+        advice = ("name a left-to-right one in `decoders`, by its folder: `unpaired model add lm gpt2 --hub openai-community/gpt2` brings "
+                  "data/foundation/gpt2")
+        with loading(params.pretrained, "language model", advice):
             lm, tokenizer = pretrained(params.pretrained), LanguageModelTokens(params.pretrained)
             room = getattr(lm.config, "max_position_embeddings", None) or 0  # XLNet, without a limit, says -1
             if 0 < room < prefix_length + 1 + params.max_tokens:
@@ -259,7 +260,7 @@ def _source(source: Source, folder: Path) -> Any:
     if not source.unchanged:
         raise UserError(f"{source.name} is missing, or no longer the language model that {folder} was trained with: put that back, or "
                         f"{again(folder)}")
-    with loading(source.name, "language model", f"{folder} was trained with it: put it back", hub=source.revision is not None):
+    with loading(source.name, "language model", f"{folder} was trained with it: put it back"):
         return pretrained(source.name, source.revision).requires_grad_(False)
 
 

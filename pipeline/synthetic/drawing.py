@@ -72,7 +72,8 @@ class Generator:
         """Load a `StableDiffusionPipeline` from a folder; `UserError` when it is missing or damaged."""
         self.folder, self.params, self.device = folder, params, device
         if not (folder / "model_index.json").exists():
-            raise UserError(f"{folder} holds no diffusion model (no model_index.json): restore it with `git checkout`, or save one there")
+            raise UserError(f"{folder} holds no diffusion model (no model_index.json): restore it with `git checkout`, or bring "
+                            "one with `unpaired model add diffusion`")
         whole_if_sealed(folder)
         self.precision = resolved(params.precision, device)
         weights = getattr(torch, self.precision) if device.type == "cuda" else torch.float32
