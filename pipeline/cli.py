@@ -59,7 +59,7 @@ def fit(
     sentences: Annotated[Path, typer.Argument(help="A text file with a sentence a line, such as people say of pictures of your domain.")],
     clip: Annotated[str, typer.Option(help="A CLIP of data/foundation, or its folder; `unpaired model add clip` brings one.")],
     out: Annotated[Path, typer.Option(help="The captioner's folder. Work goes to <out>.work, from which a killed fit goes on.")],
-    method: Annotated[str, typer.Option(help="knight, decap, capdec or clipre.")] = "knight",
+    method: Annotated[str, typer.Option(help="knight, decap, capdec, close or clipre.")] = "knight",
     recipe: Annotated[str | None, typer.Option(help="small, medium (from 20,000 sentences on) or large (from 200,000 on).")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps, in place of the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of initial weights, the order of sentences, and noise.")] = 0,

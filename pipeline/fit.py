@@ -36,6 +36,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "knight": {"train": {"k": 5}},
     "decap": {"caption": {"temperature": 0.01}},
     "capdec": {"train": {"noise_variance": 0.016}},
+    "close": {"train": {"noise_std": 0.12}},
     "clipre": {"decoder": "none", "recipe": "none"},
 }
 """The methods that need sentences alone, with the values of their papers."""

@@ -46,12 +46,13 @@ def write_card(folder: Path, source: str, params: dict[str, Any]) -> None:
     method = find_method(system["method"])
     provenance = paths.foundation(CLIP) / "provenance.json"
     about = read_object(provenance) if provenance.exists() else {}
+    told = [str(about[key]) for key in ("architecture", "pretrained", "source", "limits") if about.get(key)]
     corpus = read_object(paths.corpus(CORPUS) / "report.json")["corpus"]
     settings = {**params["decoders"][system["decoder"]], **params["recipes"][system["recipe"]], "seed": system["seed"]}
     best = [entry for entry in read_json(paths.curve(SYSTEM)) if entry["step"] == model.get("best_step")]
     (folder / "README.md").write_text(_CARD.format(
         source=source, sentences=corpus["train"] + corpus["heldout"], heldout=corpus["heldout"], paper=method.paper,
-        clip=about.get("source") or about.get("command") or "a folder without provenance.json",
+        clip=", ".join(told) or "its folder does not say",
         licence=about.get("licence") or "not told: ask where the CLIP is from", digest=digest_model(paths.foundation(CLIP)),
         held="the CLIP and the model" + (", the sentences and their features" if (folder / paths.corpus(CORPUS)).exists() else ""),
         recipe=system["recipe"], settings=f"`{json.dumps(settings)}`",
