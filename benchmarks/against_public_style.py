@@ -1,4 +1,4 @@
-"""The hot paths against twins written the way public code does it, in the same run: `python benchmarks/against_public_style.py`.
+"""The hot paths against twins written the way public code does it, in the same run: `python -m benchmarks.against_public_style`.
 
 Prints ratios; times on shared machines are not stable. Each pair's results are compared before they are timed.
 """

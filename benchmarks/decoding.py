@@ -1,6 +1,6 @@
 """Captions per second of batched decoding against a plain loop: one picture at a time, the whole prefix run again for each token.
 
-    python benchmarks/decoding.py [--size default|gpt2] [--pictures 64]
+    python -m benchmarks.decoding [--size default|gpt2] [--pictures 64]
 
 Random weights, and no end before the last token, so that both make the same number of tokens. Both decode the same conditions; captions
 are compared. `generate` is transformers' own, in the same batches: what a leaner use of the model saves shows beside it.

@@ -1,4 +1,4 @@
-"""The memory that a corpus's neighbours take: `python benchmarks/neighbours_memory.py [--rows 1000000]`.
+"""The memory that a corpus's neighbours take: `python -m benchmarks.neighbours_memory [--rows 1000000]`.
 
 Prints the most memory that the process held at each step. The rows are random float16 units, as a feature store is
 read; the queries are one of its shards, as the stage takes them.

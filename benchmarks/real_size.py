@@ -1,6 +1,6 @@
 """MacCap at the size of its paper, with random weights: one step of training and one caption, and what they take.
 
-    python benchmarks/real_size.py [--precision bfloat16] [--batch 16]
+    python -m benchmarks.real_size [--precision bfloat16] [--batch 16]
 
 OPT-1.3b's shape (24 layers, 2,048 wide, 50,272 tokens), frozen, behind the adaptor for a CLIP 512 wide. The language model is made in a
 temporary folder (2.6 GB in half precision) and goes through the code that loads real ones.

@@ -1,7 +1,7 @@
 """Regions of pictures a second, and the bytes that they take, against a plain loop that keeps every token; and whether they are nearer.
 
-    python benchmarks/regions.py [--architecture ViT-B-32] [--pictures 128]     # random weights, made on the spot
-    python benchmarks/regions.py --nearer micro judge                           # shipped CLIPs, on validation pictures of a finished run
+    python -m benchmarks.regions [--architecture ViT-B-32] [--pictures 128]     # random weights, made on the spot
+    python -m benchmarks.regions --nearer micro judge                           # shipped CLIPs, on validation pictures of a finished run
 
 The plain loop is the released code's way: one picture at a time, tokens and attention kept in single precision, regions made of them when
 they are asked for. `--nearer`: the share of captions whose best region is nearer than the feature of the whole picture (MacCap's first

@@ -1,4 +1,4 @@
-"""Files of captions scored together, against pycocoevalcap as published, once for each: `python benchmarks/scoring.py [--files 5]`.
+"""Files of captions scored together, against pycocoevalcap as published, once for each: `python -m benchmarks.scoring [--files 5]`.
 
 The captions are people's own of COCO val2014, which come with pycocoevalcap: an image's first five are its references, and each file gives
 every image a caption of another one. BLEU, METEOR, ROUGE-L and CIDEr; their figures must agree.

@@ -1,7 +1,7 @@
 """Self-supervision's second phase against its first: seconds and memory of a step, captions through the key/value cache or in one pass.
 
-    python benchmarks/self_supervision.py [--batch 64] [--length 20] [--steps 8]     # the shipped language model and CLIP
-    python benchmarks/self_supervision.py --real [--batch 2] [--length 8]            # LLaMA-2-7B's shape, random weights, LoRA of rank 8
+    python -m benchmarks.self_supervision [--batch 64] [--length 20] [--steps 8]     # the shipped language model and CLIP
+    python -m benchmarks.self_supervision --real [--batch 2] [--length 8]            # LLaMA-2-7B's shape, random weights, LoRA of rank 8
 
 Each way runs in a process of its own; its memory is what it holds at most, less what it held before its first step. At real size CLIP has
 ViT-B/32's shape, and the language model is made in place, in bfloat16: 13.5 GB, which a file and single precision would double.

@@ -1,6 +1,6 @@
 """Pictures per second of the `synthesize` stage against a plain loop: one caption at a time, with picture files in between.
 
-    python benchmarks/synthesis.py [--captions 64]
+    python -m benchmarks.synthesis [--captions 64]
 
 Both draw the same captions with the same model, steps, guidance and seeds, and end with CLIP features and tags. The plain loop is what
 scripts do: diffusers' pipeline as `from_pretrained` gives it, `pipe(prompt)`, a PNG, and encoding and tagging in later scripts, one file

@@ -1,4 +1,4 @@
-"""Five key frames of a long film, against plain loops that decode all of it: `python benchmarks/videos.py [--minutes 10] [--rate 30]`.
+"""Five key frames of a long film, against plain loops that decode all of it: `python -m benchmarks.videos [--minutes 10] [--rate 30]`.
 
 The film is made on the spot: 1920 x 1080, H.264, a gradient that moves under grain, a key frame every 250 frames as x264 sets them by
 itself. Each way runs in a process of its own, which tells its seconds and the most memory that it held. The plain loop that keeps every
