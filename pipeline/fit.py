@@ -121,6 +121,10 @@ def read_sentences(wish: Wish) -> dict[str, Any]:
     print(f"1 of 4: {number:,} sentences" + (f"; {len(skipped)} left out, the first is {skipped[0]['record']}: {skipped[0]['reason']}"
                                              if skipped else ""), flush=True)
     params = params_of(wish, source, number)
+    recipe = params["recipes"][params["systems"][SYSTEM]["recipe"]]
+    if recipe["steps"] and report["corpus"]["train"] < recipe["batch"]:
+        raise UserError(f"{wish.sentences} holds {number} sentences, too few to learn to write from: give thousands, or take "
+                        "--method clipre, which chooses one of them for each picture")
     with PARAMS_FILE.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(params, file)
     return params

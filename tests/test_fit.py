@@ -134,6 +134,25 @@ def test_lines_that_are_no_sentences_are_left_out_and_counted(here: Path, capsys
     assert f"{len(SENTENCES)} sentences; 2 left out, the first is {len(SENTENCES) + 1}: the caption has no word" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("content", "told"), [
+    ("\n".join(SENTENCES[:60]).encode(), "sentences.txt holds 60 sentences, too few"),
+    (b"a dog on the street\na caf\xe9 by the sea\n", "sentences.txt, line 2: byte 0xe9"),
+    (b"", "sentences.txt"), (b"1\ta dog\n2\ta cat\n3\ta bird\n" * 40, "sentences.txt"),
+])
+def test_a_file_that_nothing_can_be_learnt_from_is_one_line_that_names_it(here: Path, user_error, content: bytes, told: str) -> None:
+    Path("sentences.txt").write_bytes(content)
+    message = user_error(fit, wish(), Path("captioner"))
+    assert told in message
+    assert "captioner.work" not in message
+    assert not Path("captioner").exists()
+
+
+def test_a_handful_of_sentences_is_enough_to_choose_from(here: Path) -> None:
+    Path("sentences.txt").write_text("\n".join(SENTENCES[:3]))
+    fit(wish("clipre"), Path("captioner"))
+    assert Captioner.load("captioner").caption(["photos/a.png"])[0] in SENTENCES[:3]
+
+
 def test_a_picture_in_memory_is_captioned_as_its_file(here: Path) -> None:
     for mode in ("RGB", "L", "P", "LA", "RGBA", "1", "CMYK"):
         file = Path(f"{mode}.tif" if mode == "CMYK" else f"{mode}.png")
