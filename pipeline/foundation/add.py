@@ -211,13 +211,12 @@ def _require_plain(what: str, config: dict[str, Any]) -> None:
     """`UserError` for a CLIP whose text the pipeline would read wrongly, before anything is fetched."""
     model = config.get("model_cfg", {})
     text = model.get("text_cfg", {})
-    kind = ("CoCa" if "multimodal_cfg" in model else
-            "a text tower or tokenizer of Hugging Face" if {"hf_model_name", "hf_tokenizer_name"} & text.keys() else
-            "SigLIP's kind of text tower" if text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax" else
-            "CoCa's kind of text tower" if text.get("embed_cls") else None)
+    kind = ("is a CoCa" if "multimodal_cfg" in model or text.get("embed_cls") else
+            "reads text as SigLIP does" if text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax" else
+            "reads text by a tower or tokenizer of Hugging Face" if {"hf_model_name", "hf_tokenizer_name"} & text.keys() else None)
     if kind:
-        raise UserError(f"{what} has {kind}, which the pipeline cannot read (it cuts texts behind their end token): choose a CLIP with its "
-                        "own causal text tower, such as ViT-B-32, ViT-L-14 or RN50")
+        raise UserError(f"{what} {kind}, which the pipeline cannot (it cuts texts behind their end): choose a CLIP with its own causal "
+                        "text tower, such as ViT-B-32, ViT-L-14 or RN50")
 
 
 def _require_readable(clip: Clip) -> None:

@@ -79,14 +79,17 @@ def test_a_folder_with_another_activation_or_preprocessing_than_its_weights_is_r
     add_clip("vit", "ViT-B-32", "openai", folder_of("right", quick_gelu=True))
 
 
-@pytest.mark.parametrize("architecture", ["ViT-B-16-SigLIP", "coca_ViT-B-32", "roberta-ViT-B-32", "xlm-roberta-base-ViT-B-32"])
+@pytest.mark.parametrize(("architecture", "told"), [
+    ("ViT-B-16-SigLIP", "reads text as SigLIP does"), ("coca_ViT-B-32", "is a CoCa"),
+    ("roberta-ViT-B-32", "reads text by a tower or tokenizer of Hugging Face"),
+])
 def test_a_clip_whose_text_would_be_read_wrongly_is_refused_by_name_before_anything_is_fetched(
-        here: Path, user_error, asked: list[object], monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:
+        here: Path, user_error, asked: list[object], monkeypatch: pytest.MonkeyPatch, architecture: str, told: str) -> None:
     monkeypatch.undo()
     monkeypatch.chdir(here)
     tag = open_clip.list_pretrained_tags_by_model(architecture)[0]
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *_: pytest.fail("weights were fetched"))
-    assert f"{architecture} has " in user_error(add_clip, "vit", architecture, tag, None)
+    assert f"{architecture} {told}" in user_error(add_clip, "vit", architecture, tag, None)
     assert not Path("data").exists()
 
 
