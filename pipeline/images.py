@@ -43,7 +43,8 @@ class ImageParams(StrictParams):
     """How pictures are opened, by all that opens any: the section `images` of params.yaml, which may be left out."""
 
     max_pixels: Count = 89_478_485
-    """A picture may have so many pixels, 1 or more; the default is Pillow's. It keeps a small file from filling the memory."""
+    """A picture, or a frame of a video, may have so many pixels, 1 or more; the default is Pillow's. It keeps a small file from filling
+    the memory."""
 
 
 class Member(NamedTuple):
@@ -160,6 +161,7 @@ def _limit_pixels() -> int:
 
 def prepared_ahead(sources: Sequence[Source], batch: int, prepare: Callable[[Source], T]) -> Iterator[list[T]]:
     """What is made of each file, a batch at a time, while the next batch is being made."""
+    _limit_pixels()  # which `videos.py` asks Pillow for
     batches = [sources[start : start + batch] for start in range(0, len(sources), batch)]
     with ThreadPoolExecutor(4) as pool:
         ahead: list[Future[T]] = []

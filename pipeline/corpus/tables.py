@@ -105,9 +105,12 @@ def read_parquet(source: Source, options: Options) -> Records:
     wanted = [names[i] for i in at if i is not None]
 
     def read() -> Iterator[_Row]:
-        number = itertools.count(1)
+        number, size = itertools.count(1), 0
         try:
             for batch in file.iter_batches(columns=wanted):
+                size += batch.nbytes
+                if size > source.limit:
+                    raise UserError(f"{source} unpacks to over {source.limit} bytes, more than max_bytes: raise it, or replace the file")
                 columns = [itertools.repeat(None) if i is None else batch.column(names[i]).to_pylist() for i in at]
                 for values in zip(*columns, strict=False):
                     yield _Row(next(number), *values)

@@ -18,10 +18,12 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import file_inside
-from pipeline.corpus import sources
+from pipeline.corpus import sources, tables
 from pipeline.corpus.readers import READERS, read_records
 from pipeline.corpus.records import Caption, Image, Records, lines_of
 from pipeline.corpus.sources import MAX_BYTES, Source
+from pipeline.images import SUFFIXES
+from tests.project import ROOT
 
 
 def read_source(folder: Path, name: str, limit: int = MAX_BYTES) -> str:
@@ -386,6 +388,13 @@ def test_a_missing_field_is_named_with_its_record(tmp_path: Path, format: str, c
 def test_every_listed_format_of_records_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     for format in sorted(set(READERS) - {"lines", "folder"}):
         refusal(tmp_path, {"unknown": 1}, format)
+
+
+def test_the_docs_name_every_format_every_usual_column_and_every_kind_of_picture() -> None:
+    text = (ROOT / "docs/data.md").read_text()
+    columns = [name for names in tables._COLUMNS.values() for name in names]
+    assert [name for name in (*READERS, *columns) if f"`{name}`" not in text] == []
+    assert [suffix for suffix in SUFFIXES if suffix not in text and not suffix.startswith(".j")] == []
 
 
 @pytest.mark.parametrize(("format", "content", "id"), [

@@ -104,6 +104,7 @@ def test_parquet_gives_the_captions_of_a_column_of_texts_or_of_lists(tmp_path: P
     records = read_records(tmp_path, "a.parquet", "parquet", "train", columns={"file": "image_id", "caption": "captions", "split": "split"})
     assert [(caption.caption_id, caption.text, caption.split) for caption in records.captions] == [
         ("7#0", "a cat", "train"), ("7#1", "a pet", "train"), ("8#0", "a dog", "restval")]
+    assert "more than max_bytes" in user_error(read_records, tmp_path, "a.parquet", "parquet", "train", 9, columns={"caption": "captions"})
     assert "cannot be read as Parquet" in user_error(read, tmp_path, "b.parquet", b"PAR1", "parquet")
     assert "is packed" in user_error(read, tmp_path, "b.parquet.gz", b"PAR1", "parquet")
 
