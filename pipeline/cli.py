@@ -136,7 +136,7 @@ def doctor() -> None:
 
 @app.command()
 def foundation(
-    model: Annotated[str, typer.Argument(help="micro, judge, detector, diffusion or lm.")],
+    model: Annotated[str, typer.Argument(help="micro, judge, detector, diffusion, lm, or micro-2, a further round of micro.")],
     out: Annotated[Path, typer.Option(help="Folder for the rebuilt model; the shipped one is left alone.")] = Path("rebuilt"),
 ) -> None:
     """Rebuild a shipped model from its recipe, and compare it with the shipped one. Resumes where it was interrupted."""
