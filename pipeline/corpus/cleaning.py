@@ -28,15 +28,16 @@ class Cleaned:
     unescaped: int
 
 
-def clean(captions: Sequence[Caption], noun: str, params: ExtractParams) -> Cleaned:
+def clean(captions: Iterable[Caption], noun: str, params: ExtractParams) -> Cleaned:
     """Write out HTML's entities, strip the captions, make each run of whitespace, newlines included, one space, and sort out the bad ones.
 
     Entities are those that end in a semicolon, also escaped twice (`&amp;#39;`): the tokenizers of metrics and of CLIP write them out too.
     Whitespace is what `str.split` takes for it: Unicode's, with U+2028, U+2029, VT, FF, \\x85 and the separators \\x1c to \\x1f.
     Raises `UserError` for the first bad caption unless `params.bad_captions` is "skip".
     """
-    kept, skipped, normalised, unescaped = [], [], 0, 0
+    kept, skipped, read, normalised, unescaped = [], [], 0, 0, 0
     for caption in captions:
+        read += 1
         written = caption.text or ""
         text = " ".join((plain := unescape(written)).split())
         normalised += text != plain
@@ -49,7 +50,7 @@ def clean(captions: Sequence[Caption], noun: str, params: ExtractParams) -> Clea
         else:
             raise UserError(f"{params.source}, {noun} {caption.caption_id}: {reason}: "
                             "correct it, or set bad_captions to 'skip' to leave such captions out")
-    return Cleaned(kept, skipped, len(captions), normalised, unescaped)
+    return Cleaned(kept, skipped, read, normalised, unescaped)
 
 
 def unescape(text: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,9 @@ def examine(raw: Path, params: ExtractParams) -> Extraction:
     records = read(raw, params)
     splits = params.train_splits if records.own_splits else ("train",)
     of_train = Counter(caption.split for caption in records.captions if caption.split in TRAIN_SPLITS)
-    corpus = clean([caption for caption in records.captions if caption.split in splits], records.noun, params)
-    references = clean([caption for caption in records.captions if caption.split in REFERENCE_SPLITS], records.noun, params)
-    records = replace(records, captions=[])  # three million of them weigh a gigabyte
+    of_corpus, of_tests = ([caption for caption in records.captions if caption.split in own] for own in (splits, REFERENCE_SPLITS))
+    records = replace(records, captions=[])
+    corpus, references = (clean(_taken(captions), records.noun, params) for captions in (of_corpus, of_tests))
     _require_captions(params, of_train, corpus, references)
     paired = splits if params.paired else ()
     images = located(raw, params, [image for image in records.images if image.split not in TRAIN_SPLITS or image.split in paired])
@@ -121,6 +121,13 @@ def examine(raw: Path, params: ExtractParams) -> Extraction:
         **({"skipped_images": skipped_images} if skipped_images else {}),
     }
     return Extraction(rows, references.kept, listed, objects, vocabulary, report)
+
+
+def _taken(captions: list[Caption]) -> Iterator[Caption]:
+    """Each caption, of which the list then no longer knows: three million of them weigh a gigabyte, and would be there twice."""
+    captions.reverse()
+    while captions:
+        yield captions.pop()
 
 
 def _without(cleaned: Cleaned, unusable: Mapping[str, str], params: ExtractParams) -> Cleaned:

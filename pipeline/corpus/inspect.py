@@ -57,8 +57,8 @@ class Inspection:
         each = self.captions_per_picture
         told = [f"{self.raw / self.entry['source']}: {_KINDS[self.entry['format']]}",
                 f"{self.captions} captions: " + ", ".join(f"{count} {split}" for split, count in self.splits.items()),
-                *([f"{each['min']:g} to {each['max']:g} captions a picture, {each['mean']:g} on average"] if each else []),
-                f"{self.pictures} pictures or videos are listed", *(f"odd: {line}" for line in self.odd),
+                *([f"captions a picture: {each['min']:g} to {each['max']:g}, {each['mean']:g} on average"] if each else []),
+                f"{self.pictures} pictures or videos", *(f"odd: {line}" for line in self.odd),
                 f"for params.yaml, once data/raw/{self.name} is this folder or a link to it:"]
         out = io.StringIO()
         YAML().dump({"extract": {self.name: self.entry}}, out)
@@ -193,14 +193,17 @@ def _cells(source: Source, format: str) -> Iterator[list[str]]:
 
 
 def _of_json(raw: Path, source: str) -> Iterator[dict[str, Any]]:
+    """By the names that stand at the top."""
     data = parse_json(Source(raw, source).text(), source)
+    top = data if isinstance(data, dict) else {}
     first = next(iter(data), None) if isinstance(data, list) else None
-    if isinstance(data, dict) and "videos" in data:
+    annotation = next(iter(field(top, "annotations", list, source, "top level")), None) if "annotations" in top else None
+    if "questions" in top or (isinstance(annotation, dict) and "caption" not in annotation):
+        raise UserError(f"{source} holds no captions: questions and their annotations go into `questions` of params.yaml, COCO's instances "
+                        "into `instances` of an entry of `extract`")
+    if "videos" in top:
         yield {"format": "msrvtt"}
-    elif isinstance(data, dict) and "annotations" in data:
-        if "questions" in data or not any("caption" in each for each in field(data, "annotations", list, source, "top level")[:1]):
-            raise UserError(f"{source} holds annotations that are no captions: questions go into `questions` of params.yaml, and objects "
-                            "into `instances` of an entry of `extract`")
+    elif "annotations" in top:
         yield {"format": "coco"}
     elif isinstance(data, dict):
         yield {"format": "karpathy"}

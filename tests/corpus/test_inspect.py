@@ -68,8 +68,9 @@ def test_a_place_below_data_raw_is_read_from_there_wherever_one_stands(tmp_path:
 
 
 @pytest.mark.parametrize(("name", "content", "found"), [
-    ("a.json", '{"questions": [], "annotations": []}', "annotations that are no captions"),
-    ("a.json", '{"annotations": [{"category_id": 1}]}', "annotations that are no captions"),
+    ("a.json", '{"questions": []}', "questions and their annotations go into `questions`"),
+    ("a.json", '{"annotations": [{"category_id": 1}]}', "instances into `instances`"),
+    ("a.json", '{"annotations": 1}', "'annotations' is 1"), ("a.json", "{}", "no 'images' in {}"),
     ("a.json", "{", "is not valid JSON"),
     ("a.txt", "", "holds no captions"),
     ("a.md", "", "holds no captions"),
