@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.corpus.drawn import picture
+from tests.corpus.folders import picture
 
 SENTENCES = ("A man rides a wave .", "Two dogs, a cat and a man sit on a sofa.", "a man&#39;s car &amp; a dog", "Une femme à vélo\n",
              "A cat sleeps.")

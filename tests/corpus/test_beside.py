@@ -13,7 +13,7 @@ from pipeline.corpus.extract import ExtractParams, extract
 from pipeline.corpus.readers import read_records
 from pipeline.corpus.records import Caption, Image
 from pipeline.images import locate, open_image
-from tests.corpus.drawn import picture
+from tests.corpus.folders import picture
 from tests.corpus.formats import EXAMPLES
 
 

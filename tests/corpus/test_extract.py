@@ -22,11 +22,7 @@ from pipeline.corpus.cleaning import draw, hold_out
 from pipeline.corpus.extract import ExtractParams, extract
 from pipeline.corpus.records import Caption
 from pipeline.images import locate, open_image, write_pictures
-from tests.corpus.drawn import picture
-
-
-def rows(out: Path, table: str) -> list[dict[str, str]]:
-    return pq.read_table(out / f"{table}.parquet").to_pylist()
+from tests.corpus.folders import picture, rows
 
 
 def from_lines(folder: Path, text: str, **changes: Any) -> dict[str, Any]:

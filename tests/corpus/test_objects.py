@@ -12,7 +12,7 @@ import pytest
 from pipeline.core.files import read_json
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams, extract
-from tests.corpus.drawn import picture
+from tests.corpus.folders import picture
 
 # as published with CHAIR: COCO's own names first, then what else people say
 SYNONYMS = "person, girl, boy, man, woman, people\ndog, puppy,  pup\ndining table, table, desk\ncar, automobile\n, train track\n"

@@ -1,31 +1,19 @@
-"""Data sets of clips are read as published, and a folder with a table; what is wrong is one line."""
+"""Data sets of clips are read as published; what is wrong is one line."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.core.params import check
 from pipeline.corpus.extract import ExtractParams, extract
 from pipeline.corpus.readers import read_records
-from pipeline.corpus.records import Caption, Image, Records
-
-
-def rows(out: Path, table: str) -> list[dict[str, str]]:
-    return pq.read_table(out / f"{table}.parquet").to_pylist()
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"x")
-
+from pipeline.corpus.records import Caption, Image
+from tests.corpus.folders import rows, touch
 
 # MSR-VTT
 
@@ -211,105 +199,7 @@ def test_a_list_that_is_missing_or_elsewhere_is_named(tmp_path: Path, user_error
     assert line.startswith("lists: test: source '../mine.txt' names no file")
 
 
-# A folder with a table
-
-
-def table(folder: Path, content: str | bytes, name: str = "captions.csv", split: str = "train") -> Records:
-    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_records(folder, name, "table", split)
-
-
-TABLE = '''video,caption,split
-0001.mp4,a woman peels an orange,train
-sub folder/0002.MOV,"a man stirs a pot, then tastes it",validation
-0001.mp4,"she says ""enough""",train
-sub folder/0002.MOV,someone cooks soup,val
-0003.mp4,,unlabelled
-0004.mp4,a kettle boils,test
-'''
-
-
-def test_a_folder_of_clips_and_a_table_are_a_data_set(tmp_path: Path) -> None:
-    (tmp_path / "captions.csv").write_text(TABLE)
-    touch(tmp_path / "clips", "sub folder/0002.MOV", "0003.mp4", "0004.mp4")
-    report = extract(tmp_path, tmp_path / "out", ExtractParams("table", "captions.csv", "clips", heldout=0))
-    corpus = [(row["caption_id"], row["image_id"], row["text"]) for row in rows(tmp_path / "out", "corpus")]
-    assert corpus == [("0001.mp4#0", "0001.mp4", "a woman peels an orange"),
-                      ("0001.mp4#1", "0001.mp4", 'she says "enough"')]
-    assert [(row["caption_id"], row["split"]) for row in rows(tmp_path / "out", "references")] == [
-        ("sub folder/0002.MOV#0", "val"), ("sub folder/0002.MOV#1", "val"), ("0004.mp4#0", "test")]
-    assert [(row["path"], row["split"]) for row in rows(tmp_path / "out", "images")] == [
-        ("clips/sub folder/0002.MOV", "val"), ("clips/0003.mp4", "unlabelled"), ("clips/0004.mp4", "test")]
-    assert report["images"] == {"unlabelled": 1, "val": 1, "test": 1}
-
-
-def test_a_table_written_by_windows_or_with_tabs_or_packed_is_the_same(tmp_path: Path) -> None:
-    expected = table(tmp_path, TABLE)
-    assert table(tmp_path, b"\xef\xbb\xbf" + TABLE.replace("\n", "\r\n").encode()) == expected
-    assert table(tmp_path, TABLE.replace("\n", "\r")) == expected
-    tabs = TABLE.replace("pot, then", "pot; then").replace(",", "\t").replace("pot; then", "pot, then")
-    for name in ("captions.tsv", "captions.TSV", "captions.txt"):
-        assert table(tmp_path, tabs, name) == expected, name
-    assert table(tmp_path, gzip.compress(tabs.encode()), "captions.tsv.gz") == expected
-
-
-def test_a_table_without_splits_is_of_the_split_asked_for_whatever_else_it_holds(tmp_path: Path) -> None:
-    text = " File_Name ,,TEXT,score\na.jpg,0,a cat,0.5\n\nb.jpg,1,,0.1\n"
-    assert table(tmp_path, text, split="test") == Records(
-        [Caption("a.jpg#0", "a.jpg", "a cat", "test"), Caption("b.jpg#0", "b.jpg", "", "test")],
-        [Image("a.jpg", "a.jpg", "test"), Image("b.jpg", "b.jpg", "test")], blank=1)
-    with pytest.raises(UserError, match=r"^captions\.csv, caption b\.jpg#0: the caption is empty"):
-        extract(tmp_path, tmp_path / "out", ExtractParams("table", "captions.csv", split="test"))
-
-
-def test_a_caption_of_several_lines_is_one_sentence(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4")
-    (tmp_path / "captions.csv").write_text('clip,description\na.mp4,"a cat,\r\n\non a mat"\n')
-    extract(tmp_path, tmp_path / "out", ExtractParams("table", "captions.csv", split="test"))
-    assert rows(tmp_path / "out", "references")[0]["text"] == "a cat, on a mat"
-
-
-@pytest.mark.parametrize("column", ["video", "clip", "image", "file", "file_name", "filename", "path"])
-@pytest.mark.parametrize("caption", ["caption", "text", "sentence", "description"])
-def test_columns_are_found_by_the_names_people_give_them(tmp_path: Path, column: str, caption: str) -> None:
-    records = table(tmp_path, f"{caption},{column.title()}\na cat,a.jpg\n")
-    assert records.captions == [Caption("a.jpg#0", "a.jpg", "a cat", "train")]
-
-
-@pytest.mark.parametrize(("text", "found"), [
-    ("", "captions.csv is empty"),
-    ("\n\n", "captions.csv is empty"),
-    ("a.mp4,a cat\n", "no column of files; its header has 'a.mp4', 'a cat': name one video or clip"),
-    ("video;caption\na.mp4;a cat\n", "no column of files; its header has 'video;caption'"),
-    ("video,notes\na.mp4,a cat\n", "no column of captions; its header has 'video', 'notes'"),
-    ("video,File,caption\na.mp4,a.mp4,a cat\n", "2 columns of files, 'video', 'File': rename all but one"),
-    ("video,caption,caption\na.mp4,a,b\n", "2 columns of captions, 'caption', 'caption'"),
-    ("video,caption,split,Split\na.mp4,a,val,val\n", "2 columns of splits"),
-    (",".join(f"column {i}" for i in range(5000)) + "\n", "'column 19', ...: name one"),
-    ("video,caption\na.mp4,a cat\nb.mp4,a cat, a dog\n", "line 3: the row has 3 columns, the header 2"),
-    ('video,caption\na.mp4,"a\ncat"\n\nb.mp4\n', "line 5: the row has 1 columns, the header 2"),
-    ('video,caption\na.mp4,a cat\nb.mp4,"a dog\nc.mp4,a cow\n', "line 3: the row that begins here cannot"),
-    ('video,caption\na.mp4,"a" cat\n', "line 2: the row that begins here cannot be read"),
-    (f"video,caption\na.mp4,{'cat ' * 99_999}\n", "line 2: the row that begins here cannot be read (field"),
-    ("video,caption\n,a cat\n", "line 2: '' is no file's name"),
-    ('video,caption\n"a\nb.mp4",a cat\n', r"line 2: 'a\nb.mp4' is no file's name"),
-    ("video,caption,split\na.mp4,a cat,tset\n", "line 2: unknown split 'tset'; did you mean 'test'"),
-    ("video,caption,split\na.mp4,a cat,\n", "line 2: unknown split ''; available: "),
-    ("video,caption,split\na.mp4,a cat,train\na.mp4,a cat,test\n", "line 3: 'a.mp4' is test here and train"),
-    ("video,caption,split\na.mp4,a cat,unlabelled\n", "line 2: 'a.mp4' is unlabelled and yet has a caption"),
-])
-def test_what_is_wrong_in_a_table_is_named_with_its_line(tmp_path: Path, user_error, text: str,
-                                                         found: str) -> None:
-    line = user_error(table, tmp_path, text)
-    assert line.startswith("captions.csv")
-    assert found in line
-
-
-def test_a_file_that_is_missing_or_outside_is_refused(tmp_path: Path, user_error) -> None:
-    params = ExtractParams("table", "captions.csv", split="test")
-    for name, found in (("b.mp4", "b.mp4 is missing"), ("../b.mp4", "leaves its folder")):
-        (tmp_path / "captions.csv").write_text(f"video,caption\n{name},a cat\n")
-        assert found in user_error(extract, tmp_path, tmp_path / "out", params)
+# Parameters
 
 
 @pytest.mark.parametrize(("changes", "found"), [
@@ -319,6 +209,10 @@ def test_a_file_that_is_missing_or_outside_is_refused(tmp_path: Path, user_error
     ({"format": "msvd", "suffix": ".mp4\n"}, "expected a dot"),
     ({"format": "table", "suffix": ".avi"}, "suffix goes with the formats msrvtt and msvd, not with table"),
     ({"format": "msrvtt", "lists": {"val": "v.txt"}}, "lists goes with the formats msvd, flickr and those of tables, not with msrvtt"),
+    ({"format": "lines", "columns": {"caption": "a"}}, "columns goes with the formats table, jsonl, parquet, json, not with lines"),
+    ({"format": "jsonl", "columns": {"caption": 1}}, "columns are numbers in the format table alone"),
+    ({"format": "table", "columns": {"captions": "a"}}, "columns.captions"),
+    ({"format": "folder", "images": "photos"}, "images goes not with the format folder"),
     ({"format": "msvd", "lists": {"valid": "v.txt"}}, "did you mean 'val'"),
 ])
 def test_a_parameter_that_does_not_fit_the_format_is_refused_at_once(user_error, changes: dict[str, Any],
@@ -330,12 +224,3 @@ def test_suffix_and_lists_can_be_given_in_the_parameters() -> None:
     given = {"format": "msvd", "source": "a", "suffix": ".mp4", "lists": {"test": "t.txt"}}
     params = check(ExtractParams, given, "extract.mine")
     assert (params.suffix, params.lists) == (".mp4", {"test": "t.txt"})
-
-
-@pytest.mark.parametrize("other", ["./1.mp4", "x/../1.mp4"])
-def test_one_file_under_two_names_is_never_of_two_splits(tmp_path: Path, user_error, other: str) -> None:
-    touch(tmp_path, "1.mp4", "x/2.mp4")
-    content = f"video,caption,split\n1.mp4,a dog,train\n{other},a cat,test\nx/2.mp4,a cow,train\n"
-    (tmp_path / "captions.csv").write_text(content)
-    params = ExtractParams("table", "captions.csv", paired=True)
-    assert "1.mp4 is test as image" in user_error(extract, tmp_path, tmp_path / "out", params)
