@@ -40,6 +40,8 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3
 IMAGES = pa.schema([(name, pa.string()) for name in ("image_id", "path", "split")])
 OBJECTS = pa.schema([*((name, pa.string()) for name in ("image_id", "object", "colour")), ("crowd", pa.bool_())])
 MOTIONS = pa.field("motions", pa.list_(pa.string()))  # of films
+LEFT_OUT = "its picture is left out"
+"""Why a caption is skipped that is itself sound."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _taken(captions: list[Caption]) -> Iterator[Caption]:
 
 def _without(cleaned: Cleaned, unusable: Mapping[str, str], params: ExtractParams) -> Cleaned:
     """The captions whose pictures can be used, all others skipped."""
-    skipped = [{"source": params.source, "record": caption.caption_id, "reason": f"its picture is left out: {unusable[caption.image_id]}"}
+    skipped = [{"source": params.source, "record": caption.caption_id, "reason": f"{LEFT_OUT}: {unusable[caption.image_id]}"}
                for caption in cleaned.kept if caption.image_id is not None and caption.image_id in unusable]
     kept = [caption for caption in cleaned.kept if caption.image_id not in unusable]
     return replace(cleaned, kept=kept, skipped=cleaned.skipped + skipped) if skipped else cleaned

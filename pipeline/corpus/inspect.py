@@ -20,16 +20,17 @@ from ..core.files import files_below
 from ..core.params import check
 from ..images import SUFFIXES
 from ..videos import is_video
-from .extract import Extraction, examine, read
+from .extract import LEFT_OUT, Extraction, examine, read
 from .parameters import ExtractParams
-from .records import Records, field, parse_json
+from .records import TRAIN_SPLITS, Records, field, parse_json
 from .sources import Source
 from .tables import cells_of, is_flickr, open_parquet
 from .video_readers import MSVD_LISTS
 
 _TEXTS = frozenset({".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".token", ".parquet", ".pkl", ".pickle", ".p"})
 _ARCHIVES = (".zip", ".jar")
-_LOOKED_AT, _ROWS = 2000, 200  # folders, for pictures; rows of a table
+_LOOKED_AT, _ROWS = 2000, 200  # folders, for pictures; rows of a table, and pictures
+_CLIPS = ("msrvtt", "msvd")
 _CAPTIONS = re.compile(r".*(?:caption|text|sentence|description|title).*", re.IGNORECASE)
 _FILES = re.compile(r"(?!.*url).*(?:image|picture|photo|file|video|clip|path).*", re.IGNORECASE)
 
@@ -220,12 +221,12 @@ def _told(raw: Path, entry: dict[str, Any], records: Records) -> Inspection:
     entry |= _pictures_of(raw, entry, records)
     found = examine(raw, check(ExtractParams, {**entry, "bad_captions": "skip", "bad_images": "skip", "heldout": 0}, entry["source"]))
     report = found.report
-    if report["skipped"]:
+    if any(not skipped["reason"].startswith(LEFT_OUT) for skipped in report["skipped"]):
         entry["bad_captions"] = "skip"
     if report.get("skipped_images"):
         entry["bad_images"] = "skip"
     if len({caption.image_id or caption.text for caption in found.corpus}) == 1 < len(found.corpus):
-        entry["heldout"] = 0
+        entry["heldout"] = 0  # whole pictures and sentences are held out, and here is one
     kept = [*found.corpus, *found.references]
     counts = Counter(caption.image_id for caption in kept if caption.image_id is not None)
     each = {"min": min(counts.values()), "max": max(counts.values()), "mean": round(counts.total() / len(counts), 2)} if counts else None
@@ -237,20 +238,23 @@ def _told(raw: Path, entry: dict[str, Any], records: Records) -> Inspection:
 
 def _pictures_of(raw: Path, entry: dict[str, Any], records: Records) -> dict[str, str]:
     """Where the pictures lie, and how clips end where the format leaves it out; nothing where none is found."""
-    named = next((image for image in records.images if image.split in ("val", "test", "unlabelled")), None)
-    named = named or next(iter(records.images), None)
-    if named is None or entry["format"] == "folder":
+    if not records.images or entry["format"] == "folder":
         return {}
-    clips = entry["format"] in ("msrvtt", "msvd")
-    for number, (place, _, files) in enumerate(os.walk(raw)):
+    looked_at = [image for image in records.images if image.split not in TRAIN_SPLITS] or records.images
+    few = {image.image_id if entry["format"] in _CLIPS else image.name: image for image in looked_at[:_ROWS]}
+    for place, _, files in itertools.islice(os.walk(raw), _LOOKED_AT):
         folder = Path(place).relative_to(raw).as_posix()
-        if not clips and os.path.isfile(Path(place, named.name)):
-            return {"images": folder} if folder != "." else {}
-        if clips and (suffix := next((Path(name).suffix for name in sorted(files) if Path(name).stem == named.image_id), "")):
-            return {**({"images": folder} if folder != "." else {}), **({"suffix": suffix} if not named.name.endswith(suffix) else {})}
-        if number == _LOOKED_AT:
-            break
+        if entry["format"] in _CLIPS:
+            found = next(((few[Path(name).stem], Path(name).suffix) for name in sorted(files) if Path(name).stem in few), None)
+            if found:
+                return _unless_default(images=folder, suffix="" if found[0].name.endswith(found[1]) else found[1])
+        elif any(os.path.isfile(Path(place, name)) for name in few):
+            return _unless_default(images=folder)
     return {}
+
+
+def _unless_default(images: str, suffix: str = "") -> dict[str, str]:
+    return {key: value for key, value in (("images", images), ("suffix", suffix)) if value not in (".", "")}
 
 
 def _odd(found: Extraction) -> list[str]:

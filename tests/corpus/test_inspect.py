@@ -47,6 +47,8 @@ def test_what_is_odd_is_said_with_numbers(tmp_path: Path) -> None:
         "blank lines: 1", "captions left out because the caption is empty: 1", "captions left out because its picture is left out: 1",
         "pictures left out, missing: 1", "only one val picture: scores need two", "only one test picture: scores need two"]
     assert found.entry == {"format": "table", "source": "a.csv", "images": "pictures", "bad_captions": "skip", "bad_images": "skip"}
+    (tmp_path / "a.csv").write_text("\n".join(rows).replace("4.jpg,,", "4.jpg,a cup,"))
+    assert "bad_captions" not in inspect(tmp_path / "a.csv").entry
     assert found.captions_per_picture == {"min": 1, "max": 2, "mean": 1.2}
 
 
