@@ -6,6 +6,7 @@ copied out. A killed fit goes on where it was, and ends in the same bytes (same 
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable
 from contextlib import chdir
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.tokenizer import default_bpe
 from ruamel.yaml import YAML
 
 from .core import paths
@@ -22,6 +24,7 @@ from .core.device import choose_device
 from .core.errors import UserError
 from .core.files import digest_file, digest_of, digest_tree, locked, read_json, write_json
 from .core.params import PARAMS_FILE, check, section, suggest
+from .core.paths import MERGES_FILE
 from .core.resume import finished_folder
 from .corpus.extract import ExtractParams, extract
 from .features import embedding, indexing
@@ -32,6 +35,10 @@ from .portable import CLIP, CORPUS, SYSTEM, is_captioner, told_of
 from .systems import System, find_system, make_method
 from .training import Plan, train_system, trained_model
 
+WORDS = "words"
+"""The folder of data/foundation with the decoder's vocabulary."""
+CLIP_MERGES = 48_894  # of the 262,144 in CLIP's file
+
 METHODS: dict[str, dict[str, Any]] = {
     "knight": {"train": {"k": 5}},
     "decap": {"caption": {"temperature": 0.01}},
@@ -41,14 +48,26 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """The methods that need sentences alone, with the values of their papers."""
 
+@dataclass(frozen=True)
+class Size:
+    """A recipe. least: from how many sentences on it is chosen. merges: how many of CLIP's byte-pair merges the decoder writes with, the
+    first ones, None for all: what it predicts are as many tokens, and of 48,894 a small corpus uses few."""
+
+    least: int
+    merges: int | None
+    decoder: dict[str, Any]
+    recipe: dict[str, Any]
+
+
 _DECODER = {"layers": 4, "heads": 4, "dropout": 0.0, "mapper": "mlp", "max_tokens": 40}
 _RECIPE = {"learning_rate": 0.001, "evaluate_every": 200, "snapshot_every": 100}
-SIZES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
-    "small": (0, {**_DECODER, "width": 128}, {**_RECIPE, "steps": 1200, "batch": 64, "warmup": 60}),
-    "medium": (20_000, {**_DECODER, "width": 256}, {**_RECIPE, "steps": 3000, "batch": 64, "warmup": 150}),
-    "large": (200_000, {**_DECODER, "width": 768}, {**_RECIPE, "steps": 20_000, "batch": 128, "warmup": 1000, "evaluate_every": 1000}),
+SIZES = {
+    "small": Size(0, 8_000, {**_DECODER, "width": 128}, {**_RECIPE, "steps": 1200, "batch": 64, "warmup": 60}),
+    "medium": Size(20_000, 16_000, {**_DECODER, "width": 256}, {**_RECIPE, "steps": 3000, "batch": 64, "warmup": 150}),
+    "large": Size(200_000, None, {**_DECODER, "width": 768},
+                  {**_RECIPE, "steps": 20_000, "batch": 128, "warmup": 1000, "evaluate_every": 1000}),
 }
-"""Recipes by name: from how many sentences on each is chosen, its decoder (the widest is DeCap's) and how that is trained."""
+"""Recipes by name, for ever more sentences. The widest decoder is DeCap's."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +109,7 @@ def fit(wish: Wish, out: Path) -> None:
     with locked(work):
         prepare(wish, work)
         with chdir(work):
-            params = read_sentences(wish)
+            params = begin(wish)
             with told_of(work):
                 _features(params, device)
                 _train(params, device)
@@ -113,29 +132,38 @@ def prepare(wish: Wish, work: Path) -> None:
     clip.symlink_to(wish.clip.absolute(), target_is_directory=True)
 
 
-def read_sentences(wish: Wish) -> dict[str, Any]:
-    """Extract the corpus in the current folder; write and return the parameters that its size asks for."""
+def begin(wish: Wish) -> dict[str, Any]:
+    """Extract the corpus in the current folder; write the decoder's vocabulary, and write and return the parameters that the corpus's size
+    asks for. Raises `UserError` for a file that nothing can be learnt from."""
     source = {"format": "json" if wish.sentences.suffix == ".json" else "lines", "source": wish.sentences.name, "bad_captions": "skip"}
     report = extract(paths.raw(CORPUS), paths.corpus(CORPUS), check(ExtractParams, source, f"extract.{CORPUS}"))
     number, skipped = sum(report["corpus"][split] for split in ("train", "heldout")), report["skipped"]
     print(f"1 of 4: {number:,} sentences" + (f"; {len(skipped)} left out, the first is {skipped[0]['record']}: {skipped[0]['reason']}"
                                              if skipped else ""), flush=True)
-    params = params_of(wish, source, number)
+    name = wish.recipe or [name for name, size in SIZES.items() if number >= size.least][-1]
+    params = params_of(wish, source, name)
     recipe = params["recipes"][params["systems"][SYSTEM]["recipe"]]
     if recipe["steps"] and report["corpus"]["train"] < recipe["batch"]:
         raise UserError(f"{wish.sentences} holds {number} sentences, too few to learn to write from: give thousands, or take "
                         "--method clipre, which chooses one of them for each picture")
+    _write_vocabulary(SIZES[name].merges)
     with PARAMS_FILE.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(params, file)
     return params
 
 
-def params_of(wish: Wish, source: dict[str, Any], number: int) -> dict[str, Any]:
-    """params.yaml of the work folder and of the captioner, for so many sentences."""
-    size = wish.recipe or max((least, name) for name, (least, *_) in SIZES.items() if number >= least)[1]
-    _, decoder, recipe = SIZES[size]
+def _write_vocabulary(merges: int | None) -> None:
+    own, target = paths.foundation(CLIP) / MERGES_FILE, paths.foundation(WORDS) / MERGES_FILE
+    lines = gzip.decompress(Path(own if own.is_file() else default_bpe()).read_bytes()).rstrip(b"\n").split(b"\n")
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(gzip.compress(b"\n".join(lines[: 1 + (merges or CLIP_MERGES)]), mtime=0))  # behind a line of its own
+
+
+def params_of(wish: Wish, source: dict[str, Any], size: str) -> dict[str, Any]:
+    """params.yaml of the work folder and of the captioner. source: its entry of `extract`. size: of `SIZES`."""
+    decoder, recipe = SIZES[size].decoder, SIZES[size].recipe
     text = dict.fromkeys(("learns_from", "learns_with", "looks_up"), f"{CLIP}/text")
-    system = System(**{"method": wish.method, "clip": CLIP, "corpus": CORPUS, "starts_from": f"foundation/{CLIP}", **text,
+    system = System(**{"method": wish.method, "clip": CLIP, "corpus": CORPUS, "starts_from": f"foundation/{WORDS}", **text,
                        "looks_at": f"{CLIP}/image", "decoder": size, "recipe": size, "suite": "none", "seed": wish.seed,
                        **METHODS[wish.method]})
     return {

@@ -21,7 +21,7 @@ from .core.tables import read_table
 from .features.encoders import Clip, load_clip
 from .features.retrieval import Index, nearest_others
 from .features.stores import half
-from .fit import Wish, prepare, read_sentences
+from .fit import WORDS, Wish, begin, prepare
 from .language.condition import Condition
 from .language.decoders import build, pad
 from .portable import CLIP, CORPUS, SYSTEM
@@ -37,7 +37,7 @@ def estimate(wish: Wish) -> None:
     with TemporaryDirectory() as place:
         prepare(wish, Path(place))
         with chdir(place):
-            params, device = read_sentences(wish), choose_device()
+            params, device = begin(wish), choose_device()
             table = read_table(paths.corpus_table(CORPUS), ["text", "split"])
             texts, clip = table["text"], load_clip(CLIP, params, device)
             plan = Plan.of(SYSTEM, find_system(SYSTEM, params), params)
@@ -74,7 +74,7 @@ def _neighbours(number: int, width: int, neighbours: int, device: torch.device) 
 
 def _training(plan: Plan, clip: Clip, texts: list[str], heldout: int) -> float:
     recipe, method = plan.recipe, plan.method
-    decoder = build(plan.decoder, paths.foundation(CLIP), clip.width, method.prefix_length, method.mapper).to(clip.device)
+    decoder = build(plan.decoder, paths.foundation(WORDS), clip.width, method.prefix_length, method.mapper).to(clip.device)
     typical = sorted(texts[:: max(len(texts) // (4 * recipe.batch), 1)], key=len)  # a batch holds sentences of like length
     ids = pad(encode_captions(decoder, typical[len(typical) // 2 :][: recipe.batch], plan.decoder.max_tokens)[0]).to(clip.device)
     condition = Condition.full(torch.randn(len(ids), method.prefix_length, clip.width, device=clip.device))

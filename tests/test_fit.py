@@ -18,8 +18,9 @@ from pipeline.captioner import _rgb
 from pipeline.core.files import digest_tree, read_json
 from pipeline.core.params import load
 from pipeline.features import embedding
-from pipeline.fit import METHODS, SIZES, Wish, find_clip, fit, params_of
+from pipeline.fit import METHODS, SIZES, Wish, _write_vocabulary, begin, find_clip, fit
 from pipeline.images import open_image
+from pipeline.language.tokens import ClipTokens
 from pipeline.methods import METHODS as ALL_METHODS
 from pipeline.methods import find_method
 from tests.project import Project, patched
@@ -211,14 +212,29 @@ def test_a_clip_that_is_not_there_is_told_with_the_command_that_brings_it(here: 
     assert find_clip("data/foundation/tiny") == find_clip("tiny") == Path("data/foundation/tiny")
 
 
-def test_the_recipe_follows_from_the_number_of_sentences_unless_it_is_named(here: Path) -> None:
+def test_the_recipe_follows_from_the_number_of_sentences_unless_it_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.fit._write_vocabulary", lambda merges: None)
+
     def chosen(number: int, **values: object) -> dict:
-        return params_of(wish(**values), {}, number)
+        monkeypatch.setattr("pipeline.fit.extract", lambda *_: {"corpus": {"train": number, "heldout": 0}, "skipped": []})
+        return begin(wish(**values))
 
     for number, size in ((96, "small"), (19_999, "small"), (20_000, "medium"), (199_999, "medium"), (200_000, "large")):
         assert chosen(number)["systems"]["captioner"]["recipe"] == size
-    assert chosen(10, recipe="large")["decoders"]["large"]["width"] == 768
-    assert chosen(10, steps=None)["recipes"]["small"]["steps"] == SIZES["small"][2]["steps"]
+    assert chosen(200, recipe="large")["decoders"]["large"]["width"] == 768
+    assert chosen(200, steps=None)["recipes"]["small"]["steps"] == SIZES["small"].recipe["steps"]
+
+
+def test_the_decoder_writes_with_the_first_of_clips_merges_and_still_any_word(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "data/foundation/clip").mkdir()
+    whole = ClipTokens.of(here / "data/foundation/clip")
+    sentence = "two zebras grazing near kyoto's 3rd pagoda"
+    for merges, size in ((100, 100 + 514), (8_000, 8_514), (None, whole.size)):
+        _write_vocabulary(merges)
+        tokens = ClipTokens.of(here / "data/foundation/words")
+        assert tokens.size == size
+        assert tokens.decode(tokens.encode(sentence)) == whole.decode(whole.encode(sentence))
+    assert tokens.encode(sentence) == whole.encode(sentence)
 
 
 def test_a_dry_run_says_how_long_each_step_takes_and_makes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
