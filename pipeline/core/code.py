@@ -1,8 +1,8 @@
 """Which source files stand behind a module, and their digest: what stages depend on, and what scratch of interrupted work is keyed by.
 
-Templates and styles beside a module count with it. Comments, docstrings and empty lines do not count, nor does what lies in this folder,
-which decides no artefact's bytes, what the package offers, or the table of methods: the method that a system names counts by itself.
-Digests are of source text, so that every version of Python finds the same.
+Templates, styles and tables beside a module count with it. Comments, docstrings and empty lines do not count, nor does what lies in this
+folder, which decides no artefact's bytes, what the package offers, or the table of methods: the method that a system names counts by
+itself. Digests are of source text, so that every version of Python finds the same.
 
 Files are named as in the project's folder, `pipeline/...`, also where the same files are imported, or installed, as `unpaired`.
 """
@@ -22,7 +22,7 @@ from .files import digest_file, digest_of, write_json
 
 _PACKAGE = Path(__file__).parent.parent
 ROOT = _PACKAGE.parent
-_BESIDE = (".css", ".j2")  # what modules read of their own folder
+_BESIDE = (".css", ".j2", ".yaml")  # what modules read of their own folder
 DECIDES_NOTHING = ("pipeline/core/", "pipeline/__init__.py", "pipeline/methods/__init__.py", "stages/__init__.py")
 
 
