@@ -104,10 +104,15 @@ class SettingResults:
         return self.results[-1] if self.results else None
 
     @property
-    def by_supervision(self) -> list[tuple[str, list[Result]]]:
+    def by_supervision(self) -> dict[str, list[Result]]:
         """Results by what systems learn from, of each kind the best first."""
-        return [(kind, its) for kind in get_args(Supervision)
-                if (its := [result for result in reversed(self.results) if result.system.supervision == kind])]
+        return {kind: its for kind in get_args(Supervision)
+                if (its := [result for result in reversed(self.results) if result.system.supervision == kind])}
+
+    @property
+    def in_groups(self) -> list[Result]:
+        """The same, one group behind another."""
+        return [result for its in self.by_supervision.values() for result in its]
 
 
 @dataclass(frozen=True)

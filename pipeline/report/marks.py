@@ -27,10 +27,10 @@ class Piece:
 
 
 def mark(dataset: str, references: Mapping[str, Sequence[str]], captions: Mapping[str, Sequence[str]]) -> dict[str, list[list[Piece]]]:
-    """Captions of a data set's images, in pieces that put together are the caption; each is one piece where the data set has no record of
-    what its images show."""
+    """Captions of a data set's images, in pieces that put together are the caption: one piece where the data set has no record of what its
+    images show, none of an empty caption."""
     if not paths.vocabulary(dataset).exists():
-        return {image_id: [[Piece(text)] for text in texts] for image_id, texts in captions.items()}
+        return {image_id: [[Piece(text)] if text else [] for text in texts] for image_id, texts in captions.items()}
     vocabulary = Vocabulary.of(read_object(whole(paths.vocabulary(dataset))))
     tokenized = tokenize({image_id: [*references[image_id], *texts] for image_id, texts in captions.items()})
     counts = {image_id: len(references[image_id]) for image_id in captions}

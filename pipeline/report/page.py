@@ -15,7 +15,7 @@ from ..tasks.caption import TASK
 from . import plots
 from .data import Report, SettingResults, gather
 from .marks import MEANINGS as MARKS
-from .overview import Chart, chart
+from .overview import Axis, axes
 from .pictures import Picture, chosen, embed, extremes
 from .provenance import choices, origins, versions
 from .questions import beaten
@@ -38,14 +38,14 @@ EMPTY = "Captions without a word; they count in every score."
 
 @dataclass(frozen=True)
 class SettingView:
-    """A setting as the page shows it. metrics: those that a system there has; tops: the best value of each, as printed; chart: None where
-    nothing was tested."""
+    """A setting as the page shows it. metrics: those that a system there has; tops: the best value of each, as printed; axes: of its
+    chart, none where nothing was tested."""
 
     data: SettingResults
     anchor: str
     metrics: tuple[Metric, ...]
     tops: dict[str, str]
-    chart: Chart | None
+    axes: list[Axis]
     pictures: list[Picture]
     best: list[Picture]
     worst: list[Picture]
@@ -78,9 +78,9 @@ def render(report: Report) -> str:
     return templates.get_template("page.html.j2").render(
         report=report, settings=views, leading=[view for view in views if view.data.leads], task=TASK, primary=TASK.primary,
         metrics=METRICS, meanings=MEANINGS, margins=list(zip(TASK.controls, TASK.margins, strict=True)), empty=EMPTY,
-        answer_meanings=answer.TASK.meanings, supervisions=SUPERVISION, words=MARKS,
-        charted=(TASK.primary, *CHARTED), origins=origins(report.systems),
-        choices=choices(report.systems), versions=versions(), curves=curves, sweep_plots=sweep_plots,
+        answer_meanings=answer.TASK.meanings, supervisions=SUPERVISION, said=MARKS,
+        charted=(TASK.primary, *CHARTED), origins=origins(report.systems), choices=choices(report.systems),
+        versions=versions(), curves=curves, sweep_plots=sweep_plots,
         refinement_plots=refinement_plots, recalls=RECALLS, weak=WEAK, style=style(),
     )
 
@@ -91,5 +91,4 @@ def _view(setting: SettingResults, number: int, seed: int) -> SettingView:
     tops = {metric.name: score(metric.best(scored[metric.name]), metric.digits) for metric in METRICS if scored[metric.name]}
     best, worst = extremes(setting, setting.best) if setting.best else ([], [])
     metrics = tuple(metric for metric in METRICS if scored[metric.name] or not setting.results)
-    return SettingView(setting, f"setting-{number}", metrics, tops, chart(setting, TASK, CHARTED) if setting.results else None,
-                       chosen(setting, seed), best, worst)
+    return SettingView(setting, f"setting-{number}", metrics, tops, axes(setting, TASK, CHARTED), chosen(setting, seed), best, worst)

@@ -53,10 +53,10 @@ class Picture(Embedded):
 
 
 def chosen(setting: SettingResults, seed: int) -> list[Picture]:
-    """The same few images for every setting on a data set, whatever the systems say; captions of all systems, as `by_supervision`."""
+    """The same few images for every setting on a data set, whatever the systems say; captions of all systems, as `in_groups`."""
     # Hashes, because the order of a library's random draw may change with its version and this one must not.
     order = sorted(setting.references, key=lambda image_id: hashlib.sha256(f"pictures {seed} {image_id}".encode()).digest())
-    return _pictures(setting, order[:SHOWN], [result for _, its in setting.by_supervision for result in its])
+    return _pictures(setting, order[:SHOWN], setting.in_groups)
 
 
 def extremes(setting: SettingResults, result: Result) -> tuple[list[Picture], list[Picture]]:

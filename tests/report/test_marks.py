@@ -65,7 +65,7 @@ def test_marks_are_what_chair_counts_and_put_together_are_the_caption(project: P
 
 
 def test_without_a_record_nothing_is_marked_and_no_legend_stands_there(project: Path) -> None:
-    assert marked("a dog", "") == [[("a dog", "")], [("", "")]]
+    assert marked("a dog", "") == [[("a dog", "")], []]
     html = section(render(gather(PARAMS)), "pictures")
     assert "said" not in html
     write_record()

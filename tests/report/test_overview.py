@@ -8,11 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pipeline.core import paths
 from pipeline.report.data import gather
-from pipeline.report.overview import Chart, chart
+from pipeline.report.overview import axes
 from pipeline.report.page import render
 from pipeline.tasks.caption import TASK
 from tests.artefacts import edit_json
@@ -21,43 +19,35 @@ from tests.report.test_report import ENTRY, PARAMS, change_score, project, secti
 __all__ = ["project"]  # the fixture
 
 
-def charted() -> Chart:
-    """Of the first setting, with a paired system in it besides."""
-    settings = {"in-domain": "scenes", "cross-domain": "album", "target-support": "album"}
-    write_system("clipcap", settings)
-    write_model("clipcap")
-    return chart(gather(paired()).settings[0], TASK, ["CHAIRs"])
-
-
 def paired() -> dict[str, Any]:
     clipcap = {"method": "clipcap", **ENTRY, **dict.fromkeys(("learns_from", "learns_with", "looks_up"), "micro/image")}
     return {**PARAMS, "systems": {"clipcap": clipcap, **PARAMS["systems"]}}
 
 
+def write_paired() -> None:
+    write_system("clipcap", {"in-domain": "scenes", "cross-domain": "album", "target-support": "album"})
+    write_model("clipcap")
+
+
 def test_systems_stand_by_what_they_learn_from_the_best_first(project: Path) -> None:
-    groups = [(supervision, [result.system.name for result, _ in rows]) for supervision, rows in charted().groups]
-    assert groups == [("text", ["knight", "capdec", "clipre"]), ("paired", ["clipcap"])]
+    write_paired()
     overview = section(render(gather(paired())), "overview")
     assert [text.split("<")[0].strip() for text in re.split(r'<th scope="row(?:group)?"[^>]*>', overview)[1:]] == [
         "Text only", "knight", "capdec", "clipre", "Pairs", "clipcap"]
 
 
 def test_places_on_an_axis_are_those_of_the_scores(project: Path) -> None:
-    change_score("capdec", "CHAIRs", value=0.25, low=0.2, high=0.3)
-    shown = charted()
-    for axis in shown.axes:
-        end = float(axis.ticks[-1][0])
-        assert axis.ticks[0] == ("0", 0)
-        assert [place for _, place in axis.ticks] == pytest.approx([100 * float(label) / end for label, _ in axis.ticks])
-    rows = {result.system.name: (result, dots) for _, its in shown.groups for result, dots in its}
-    end = float(shown.axes[1].ticks[-1][0])
-    dot = rows["capdec"][1][1]
-    assert dot is not None
-    assert (dot.place, dot.low, dot.high) == pytest.approx((25 / end, 20 / end, 30 / end))
-    assert max(dot.high for _, dots in rows.values() if (dot := dots[0])) <= 100
-    shuffled, constant = shown.axes[0].lines
-    assert (shuffled.low, shuffled.high, constant.high) == (8, 8, 9)
-    assert constant.place == pytest.approx(100 * 9 / float(shown.axes[0].ticks[-1][0]))
+    change_score("capdec", "CIDEr", value=50.0, low=40.0, high=60.0)
+    change_score("clipre", "CIDEr_constant", value=12.0)
+    cider, chairs = axes(gather(PARAMS).settings[0], TASK, ["CHAIRs"])
+    assert (cider.metric.name, cider.ticks, chairs.metric.name) == ("CIDEr", (0, 20, 40, 60, 80), "CHAIRs")
+    assert [cider.place(value) for value in (0, 10, 80)] == [0, 12.5, 100]
+    assert [(line.control, line.low, line.high) for line in cider.lines] == [("CIDEr_shuffled", 8, 8), ("CIDEr_constant", 9, 12)]
+    row = section(render(gather(PARAMS)), "overview").split('<th scope="row">capdec')[1].split("</tr>")[0]
+    assert '<line class="range" x1="50.0%" x2="75.0%"' in row
+    assert '<line class="value" x1="62.5%" x2="62.5%"' in row
+    assert '<line class="control-2" x1="15.0%"' in row
+    assert "50.0" in row
 
 
 def test_intervals_are_over_seeds_where_a_sweep_has_them(project: Path) -> None:
@@ -79,8 +69,7 @@ def test_a_system_that_does_not_beat_its_control_is_marked_in_the_picture_too(pr
 def test_without_a_record_of_things_there_is_one_axis(project: Path) -> None:
     for name in PARAMS["systems"]:
         change_score(name, "CHAIRs", metric="gone")
-    shown = chart(gather(PARAMS).settings[0], TASK, ["CHAIRs"])
-    assert [axis.metric.name for axis in shown.axes] == ["CIDEr"]
+    assert [axis.metric.name for axis in axes(gather(PARAMS).settings[0], TASK, ["CHAIRs"])] == ["CIDEr"]
     assert "CHAIRs" not in section(render(gather(PARAMS)), "overview").split("</figure>")[0]
 
 
@@ -115,7 +104,8 @@ class Outline(HTMLParser):
 
 def test_headings_go_down_by_one_and_everything_seen_has_a_name(project: Path) -> None:
     write_sweep(*seeds_of("knight", 3, 6.0))
-    page = Outline(render(gather(paired() if charted() else PARAMS)))
+    write_paired()
+    page = Outline(render(gather(paired())))
     assert page.levels[0] == 1
     assert page.levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(page.levels))
