@@ -193,6 +193,8 @@ def evaluate(
     split: Split = None,
     strip_markers: StripMarkers = False,
     spice: Annotated[bool, typer.Option("--spice", help="SPICE too; it takes minutes, and `unpaired spice install`.")] = False,
+    instances: Annotated[Path | None, typer.Option(help="For CHAIR: what images show, COCO's instances_*.json; with --synonyms.")] = None,
+    synonyms: Annotated[Path | None, typer.Option(help="A line of words per object, as published with CHAIR.")] = None,
     as_json: OneObject = False,
     beside: Annotated[str | None, typer.Option("--published", help="Papers' figures below them, of the setting that is the same: see "
                                                "`unpaired published`.")] = None,
@@ -207,12 +209,14 @@ def evaluate(
     from .report.scored import render
     from .scoring import evaluate as scoring
     from .scoring import published as papers
+    from .scoring.truth import Record
 
+    record = Record.of(instances, synonyms)
     table = papers.as_text(beside) if beside else ""
     if page and len(captions) > 1:
         raise UserError("--html is of one file of captions: give one, or leave it out")
     with new_page(page) if page else nullcontext() as write:
-        found = [scoring.evaluate(scoring.load_pair(file, references, split), strip_markers, spice) for file in captions]
+        found = [scoring.evaluate(scoring.load_pair(file, references, split), strip_markers, spice, record) for file in captions]
         if as_json:
             typer.echo("\n".join(json.dumps(scoring.as_json(each)) for each in found))
         else:

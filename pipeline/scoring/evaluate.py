@@ -17,6 +17,7 @@ from ..tasks import caption
 from ..tasks.base import Metric, Score
 from .files import Pair, pair, read_captions, read_references
 from .markers import count_markers, without_markers
+from .truth import Record, truth
 
 # Seed and samples are those of params.yaml as shipped: files are scored alike wherever this runs.
 WANTED = EvaluationParams(judge="")
@@ -68,11 +69,12 @@ def load_pair(file: Path, references: Path | None, split: str | None) -> Pair:
     return pair(found, found.own)
 
 
-def evaluate(found: Pair, strip_markers: bool = False, with_spice: bool = False) -> Evaluated:
+def evaluate(found: Pair, strip_markers: bool = False, with_spice: bool = False, record: Record | None = None) -> Evaluated:
     """Score captions as they stand, or, both sides, without models' markers.
 
     The order is that of sorted ids, whatever that of the files: another order has another control and interval. The
-    control, other images' captions, takes two images. SPICE, where asked for, has to be installed.
+    control, other images' captions, takes two images. SPICE, where asked for, has to be installed. record: what the images
+    show, for CHAIR.
     """
     hypotheses, references = dict(found.hypotheses), dict(found.texts)
     markers = count_markers(hypotheses.values())
@@ -86,7 +88,11 @@ def evaluate(found: Pair, strip_markers: bool = False, with_spice: bool = False)
     values = scored.per_image | extra
     if len(references) > 1:
         values[TASK.controls[0]] = captions.shuffled_cider(tokenized, WANTED.seed)
-    scores = TASK.scores(found.captions.source, scored.corpus, values, WANTED)
+    pooled = scored.corpus
+    if record:
+        its = truth(found, tokenized, record)
+        values, pooled = values | its.per_image, pooled | its.corpus
+    scores = TASK.scores(found.captions.source, pooled, values, WANTED)
     return Evaluated(found, scores, values, scored.empty, markers, of_references, strip_markers)
 
 
