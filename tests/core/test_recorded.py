@@ -41,10 +41,12 @@ def with_another(value: Any, key: list[str]) -> Any:
 
 
 def test_an_edit_of_anything_that_is_watched_ends_any_stage_in_one_line_and_no_other_edit_does(
-        finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user_error) -> None:
+        finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, user_error) -> None:
     project = finished.copy(tmp_path / "copy")
     monkeypatch.chdir(project.folder)
     monkeypatch.setattr(recorded, "_told", None)
+    for known in (code.closure, code.imports, code._tree, code._code):  # of edited files, which later tests have not
+        request.addfinalizer(known.cache_clear)
     for module in (recorded, code):
         monkeypatch.setattr(module, "ROOT", project.folder)
     params, stages = load(), load(Path("dvc.yaml"))["stages"]
