@@ -218,7 +218,8 @@ def evaluate(
     with new_page(page) if page else nullcontext() as write:
         found = [scoring.evaluate(scoring.load_pair(file, references, split), strip_markers, spice, record) for file in captions]
         if as_json:
-            typer.echo("\n".join(json.dumps(scoring.as_json(each)) for each in found))
+            rows = {"published": papers.as_json(beside)} if beside else {}
+            typer.echo("\n".join(json.dumps(scoring.as_json(each) | rows) for each in found))
         else:
             typer.echo("\n\n".join(filter(None, (scoring.as_text(found[0]) if len(found) == 1 else scoring.as_table(found), table))))
         if write:

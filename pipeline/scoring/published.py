@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,11 @@ def published(setting: str) -> list[Published]:
         rows.append(Published(method, {name: value for name, value in zip(metrics(), values, strict=True) if value is not None},
                               f"{file['sources'][paper]} {table}", tuple(file["caveats"][caveat] for caveat in caveats)))
     return sorted(rows, key=lambda row: row.figures["CIDEr"])
+
+
+def as_json(setting: str) -> list[dict[str, Any]]:
+    """The rows as JSON has them."""
+    return [asdict(row) for row in published(setting)]
 
 
 def as_text(setting: str) -> str:

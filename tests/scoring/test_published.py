@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
 from pipeline.core.errors import UserError
 from pipeline.scoring.published import as_text, metrics, published, settings
 
@@ -34,3 +39,13 @@ def test_rows_stand_by_cider_under_the_names_that_our_own_scores_have() -> None:
 def test_an_unknown_setting_is_answered_with_the_nearest_one() -> None:
     with pytest.raises(UserError, match="flickr30k"):
         published("flickr")
+
+
+def test_papers_figures_stand_beside_ones_own_in_text_and_in_json(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("captions.json", "references.json")]
+    files[0].write_text(json.dumps({"1": "a cat", "2": "a dog"}))
+    files[1].write_text(json.dumps({"1": ["a cat"], "2": ["a dog"]}))
+    command = ["evaluate", str(files[0]), "--references", str(files[1]), "--published", "coco"]
+    text, data = (CliRunner().invoke(app, [*command, *more]).output for more in ([], ["--json"]))
+    assert as_text("coco") in text
+    assert [row["method"] for row in json.loads(data)["published"]] == [row.method for row in published("coco")]
